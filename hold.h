@@ -1,0 +1,12 @@
+/* Who uses a block device or its partitions: mounts, swap, device-mapper and md, open descriptors. */
+#ifndef HOLD_H
+#define HOLD_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Writes a list for people, one holder a line, "  /dev/loop0p1 is mounted on /mnt\n", "  /dev/loop0p2 is held by dm-3 (cryptroot)\n", "… is in use as swap", "  /dev/loop0 is open by
+ * process 1234 (dd)\n", to out (cut at whole lines), leaving out process `self`. Returns the number of holders (also of those that were cut). */
+int hold_list(int loop_nr, pid_t self, char *out, size_t cap);
+
+#endif

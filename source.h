@@ -1,0 +1,64 @@
+/*
+ * Where snapshots, their files and their chunks come from: a datastore directory
+ * (store.c) or a server (session.c). Nothing above this interface knows which.
+ */
+#ifndef SOURCE_H
+#define SOURCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "repo.h"
+
+/* A chunk on its way. The fetcher's; the source's between ask() and done(). */
+struct chunk_req {
+	uint8_t digest[32];
+	int demand;			/* a reader waits for it (else read-ahead) */
+	uint8_t *buf;			/* the raw blob goes here */
+	size_t cap, len;		/* bytes of room, bytes that came */
+	int rc;				/* 0 or a negative errno: then */
+	struct err err;			/*   why, without the chunk's name */
+	void (*done)(struct chunk_req *);	/* exactly once, from any thread */
+	struct chunk_req *next;		/* the source's queue */
+	int stream;			/* the source's */
+};
+
+struct snapshot_info {
+	struct snapshot name;
+	int finished;			/* has a manifest */
+};
+
+struct source;
+
+struct source_ops {
+	/* Calls fn for each snapshot of the group (s->ns, type, id), in no order; fn returns 0 to go on.
+	 * Blocks. -ENOENT: no such namespace or group. */
+	int (*snapshots)(struct source *, const struct snapshot *group,
+	    int (*fn)(void *ctx, const struct snapshot_info *), void *ctx, struct err *e);
+	/* Makes this snapshot the one that file() and ask() read. Blocks. */
+	int (*open)(struct source *, const struct snapshot *, struct err *e);
+	/* Reads a whole file of the snapshot (stored name), at most max bytes: *out is malloc'ed. Blocks; not for the serving thread.
+	 * An index must have been read here before its chunks are asked for. -ENOENT: not there. */
+	int (*file)(struct source *, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e);
+	/* Asks for a raw chunk; never blocks. Any number may be outstanding, answers come in any order. */
+	void (*ask)(struct source *, struct chunk_req *);
+	/* Takes a request back: 1 if done() will not be called, 0 if it is too late. */
+	int (*drop)(struct source *, struct chunk_req *);
+	/* A read-ahead has become a demand. */
+	void (*raise)(struct source *, struct chunk_req *);
+	/* Ends it; requests still outstanding are not answered. NULL is not passed. */
+	void (*close)(struct source *);
+};
+
+struct source {
+	const struct source_ops *ops;
+};
+
+/* store.c */
+int store_open(const char *path, struct source **out, struct err *e);
+
+/* The newest finished snapshot of s's group becomes s (when it has no time); says what to do when there is none. */
+int source_resolve(struct source *src, struct snapshot *s, struct err *e);
+
+#endif
