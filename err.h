@@ -18,8 +18,13 @@ struct err {
 
 /* Fills *e (may be NULL) once, where the thing's name is known, and returns rc,
  * a negative errno, so that `return err_set(...)` reads well.  Bytes of the
- * arguments outside printable ASCII come out as '?'. */
+ * result outside printable ASCII come out as '?'.  e->text may itself be an
+ * argument: err_set(e, ST_DAMAGED, rc, "%s: %s", name, e->text) puts the name
+ * before a reason. */
 __attribute__((format(printf, 4, 5)))
 int err_set(struct err *e, enum status status, int rc, const char *fmt, ...);
+
+/* Makes s one line of printable ASCII: every other byte becomes '?'. */
+void err_printable(char *s);
 
 #endif
