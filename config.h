@@ -39,4 +39,23 @@
 #define READS_MAX 1024			/* outstanding requests before the kernel has to wait */
 #define READ_TIMEOUT 120		/* s until a waiting read gets EIO */
 
+/* HTTP/1.1 answers. A line may hold a cookie with a ticket (below 1 KiB, or some KiB behind single sign-on). */
+#define HTTP_LINE_MAX 8192		/* bytes of a header line or a chunk-size line */
+#define HTTP_HEAD_MAX (64u << 10)	/* bytes of all of them, interim answers and trailers too */
+#define HTTP_INTERIM_MAX 16		/* 1xx answers before the answer */
+
+/* HTTP/2. Real answers have 100 bytes of header; bodies go straight to their place, so windows cost no memory. */
+#define HPACK_TABLE_MAX 4096		/* bytes a peer may use before it has read our settings (RFC 7541) */
+#define HPACK_FIELD_MAX 8192		/* bytes of one name and value */
+#define H2_BLOCK_MAX (16u << 10)	/* bytes of a coded header block, and of a control frame */
+#define H2_LIST_MAX (16u << 10)		/* bytes of a header list as RFC 9113 counts them */
+#define H2_STREAMS_MAX (LOADS_MAX + 2)	/* chunks, a file, a spare */
+#define H2_OUT_MAX (32u << 10)		/* bytes waiting to be sent: more means a flood */
+#define H2_FRAME_MAX (1u << 20)		/* bytes of a frame's payload we accept */
+#define H2_CONN_WINDOW (1u << 30)	/* bytes of credit for the connection: never the limit */
+#define H2_STREAM_WINDOW (512u << 10)	/* bytes a stream may send before it is given credit: what
+					 * read-ahead can have on the way before a demand */
+#define H2_CONTROL_MAX 2000		/* frames that bring nothing, between two ticks (1 s) */
+#define H2_RESETS_KEPT 256		/* reset streams remembered, whose late frames are no offence */
+
 #endif
