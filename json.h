@@ -69,8 +69,11 @@ int json_parse(const char *p, size_t n, json_fn fn, void *ctx, struct err *e);
 int json_i64(const struct json_token *t, int64_t *v);
 int json_u64(const struct json_token *t, uint64_t *v);
 
+/* len, less the bytes of a last character that is not whole. */
+size_t json_whole_utf8(const char *s, size_t len);
+
 /*
- * Rows.  A member of a row goes to a field of a struct:
+ * Rows (json_rows.c).  A member of a row goes to a field of a struct:
  *
  *	struct snap { char id[256]; int64_t time; char note[80]; };
  *	static const struct json_field fields[] = {
@@ -114,11 +117,13 @@ struct json_rows {
 	int (*done)(void *ctx, void *row, uint32_t seen);
 	void *ctx;
 	struct err *e;
-	uint32_t seen, came;		/* the current row's; also for the caller who has no done() */
+	uint64_t found;			/* rows and lists of rows so far; 0: missing; for a path without
+					 * [] more than 1: doubled */
+	uint32_t seen, came;		/* the last row's fields: not null; at all */
 };
 
 /* A json_fn whose ctx is a struct json_rows. A doubled field, a wrong type, text that does not fit,
- * a missing required field, something else than an object in a row's place:
+ * a missing required field, something else than an object in a row's place or a list in its list's:
  * -EINVAL, ST_FAIL, "PATH is …". null counts as missing; unknown members are skipped. */
 int json_rows_token(void *rows, const struct json_token *t);
 
