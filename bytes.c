@@ -65,6 +65,20 @@ hex_colons(char *out, const uint8_t *p, size_t n)
 }
 
 int
+hex_fingerprint(uint8_t out[32], const char *text, size_t len)
+{
+	size_t i;
+
+	if (len != 32 * 3 - 1)
+		return hex_decode(out, 32, text, len);
+	for (i = 0; i < 32; i++)
+		if (hex_decode(out + i, 1, text + 3 * i, 2) != 0 ||
+		    (i < 31 && text[3 * i + 2] != ':'))
+			return -1;
+	return 0;
+}
+
+int
 equal_ct(const void *a, const void *b, size_t n)
 {
 	const uint8_t *x = a, *y = b;

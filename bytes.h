@@ -53,6 +53,10 @@ int hex_decode(uint8_t *out, size_t n, const char *text, size_t len);
 /* "ab:cd:…" as fingerprints are shown: 3*n bytes with the NUL. */
 void hex_colons(char *out, const uint8_t *p, size_t n);
 
+/* The way back, as users paste it: 32 bytes, either case, with or without
+ * colons (all or none): 0, else -1. */
+int hex_fingerprint(uint8_t out[32], const char *text, size_t len);
+
 /* 1 if equal; time depends on n only. */
 int equal_ct(const void *a, const void *b, size_t n);
 

@@ -71,6 +71,36 @@ test_hex(void)
 }
 
 static void
+test_fingerprint(void)
+{
+	uint8_t b[32], back[32] = { 0 };
+	char text[96], plain[65];
+	size_t i;
+
+	for (i = 0; i < 32; i++)
+		b[i] = (uint8_t)(i * 37 + 9);
+	hex_colons(text, b, 32);
+	hex_encode(plain, b, 32);
+	check_int(hex_fingerprint(back, text, 95), 0);
+	check(memcmp(b, back, 32) == 0);
+	memset(back, 0, 32);
+	for (i = 0; i < 64; i++)
+		if (plain[i] >= 'a')
+			plain[i] = (char)(plain[i] - 32);
+	check_int(hex_fingerprint(back, plain, 64), 0);
+	check(memcmp(b, back, 32) == 0);
+	for (i = 0; i < 95; i++) {
+		char was = text[i];
+
+		text[i] = was == ':' ? 'a' : ':';
+		check_int(hex_fingerprint(back, text, 95), -1);
+		text[i] = was;
+		check_int(hex_fingerprint(back, text, i), -1);
+	}
+	check_int(hex_fingerprint(back, plain, 63), -1);
+}
+
+static void
 test_equal_wipe(void)
 {
 	uint8_t a[32] = { 1 }, b[32] = { 1 };
@@ -110,6 +140,7 @@ main(void)
 	run(test_alias);
 	run(test_long);
 	run(test_hex);
+	run(test_fingerprint);
 	run(test_equal_wipe);
 	run(test_integers);
 	return t_end();
