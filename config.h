@@ -37,6 +37,8 @@
 /* Reads (FUSE). */
 #define READ_MAX (1u << 20)		/* the kernel's largest request, bytes */
 #define READS_MAX 1024			/* outstanding requests before the kernel has to wait */
+#define READ_PIECES 19			/* chunks in one request: READ_MAX / FIXED_CHUNK_MIN + 3 */
+#define READ_BUFS 4			/* requests that span chunks and wait: bounds memory */
 #define READ_TIMEOUT 120		/* s until a waiting read gets EIO */
 
 /* HTTP/1.1 answers. A line may hold a cookie with a ticket (below 1 KiB, or some KiB behind single sign-on). */
@@ -57,5 +59,12 @@
 					 * read-ahead can have on the way before a demand */
 #define H2_CONTROL_MAX 2000		/* frames that bring nothing, between two ticks (1 s) */
 #define H2_RESETS_KEPT 256		/* reset streams remembered, whose late frames are no offence */
+
+/* The kernel's side of a mapping, as measured: many requests in flight make random reads
+ * fast, read-ahead makes sequential ones so. */
+#define FUSE_BACKGROUND 64
+#define LOOP_READ_AHEAD (8u << 20)	/* bytes */
+
+#define TEARDOWN_MS 5000		/* until a device that is still held is left to autoclear */
 
 #endif

@@ -17,6 +17,8 @@ struct chunk_req {
 	int demand;			/* a reader waits for it (else read-ahead) */
 	uint8_t *buf;			/* the raw blob goes here */
 	size_t cap, len;		/* bytes of room, bytes that came */
+	uint8_t *slot;			/* room for cap bytes of data, with BLOB_HEAD_ENC bytes before it: */
+	uint8_t *raw;			/*   where the raw blob is: buf (preset), or what req_place() said */
 	int rc;				/* 0 or a negative errno: then */
 	struct err err;			/*   why, without the chunk's name */
 	void (*done)(struct chunk_req *);	/* exactly once, from any thread */
@@ -54,6 +56,10 @@ struct source_ops {
 struct source {
 	const struct source_ops *ops;
 };
+
+/* Where a raw blob that begins with these 8 bytes is best put (its first byte): uncompressed kinds lie so that
+ * their data is in the slot at once, others in buf. Sets and returns req->raw. */
+uint8_t *req_place(struct chunk_req *, const uint8_t magic[8]);
 
 /* store.c */
 int store_open(const char *path, struct source **out, struct err *e);

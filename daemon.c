@@ -1,0 +1,179 @@
+/*
+ * Becoming a daemon. Knows nothing of what the daemon does.
+ *
+ * The child does everything, also asking for passphrases: it is in the terminal's foreground group
+ * until it detaches. Signals reach the parent as well, which passes on what only it got.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "log.h"
+
+#define FD_SCAN 4096			/* inherited descriptors above this are not looked for */
+
+static int stop_pipe[2] = { -1, -1 };
+static int word = -1;			/* the child's end of the pipe to the parent */
+static volatile sig_atomic_t child;
+static unsigned char inherited[FD_SCAN / 8];
+
+static void
+on_signal(int sig)
+{
+	int keep = errno;
+	ssize_t n = 0;
+
+	(void)sig;
+	/* A full pipe is no error: it has been said already. */
+	if (child > 0)
+		kill(child, SIGTERM);
+	else
+		n = write(stop_pipe[1], "", 1);
+	(void)n;
+	errno = keep;
+}
+
+void
+daemon_stop(void)
+{
+	on_signal(0);
+}
+
+static void
+catch_signals(void)
+{
+	struct sigaction sa;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_signal;
+	sa.sa_flags = SA_RESTART;
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* $(pbsmap …), ssh and flock wait until every copy of their descriptors is closed. */
+static void
+remember_inherited(void)
+{
+	int fd;
+
+	for (fd = 3; fd < FD_SCAN; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			inherited[fd / 8] |= (unsigned char)(1 << fd % 8);
+}
+
+static void
+close_inherited(void)
+{
+	int fd;
+
+	for (fd = 3; fd < FD_SCAN; fd++)
+		if (inherited[fd / 8] & 1 << fd % 8)
+			close(fd);
+}
+
+static int
+wait_for_word(int fd)
+{
+	unsigned char st;
+	ssize_t n;
+	int status;
+
+	do
+		n = read(fd, &st, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return st;
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	say("the mapping's process died%s", WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ?
+	    " (killed; perhaps for want of memory)" : "");
+	return ST_FAIL;
+}
+
+int
+daemon_start(int foreground, int *stop)
+{
+	int p[2], st;
+	pid_t pid;
+
+	remember_inherited();
+	if (pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) < 0 || pipe2(p, O_CLOEXEC) < 0) {
+		say("pipe: %s", strerror(errno));
+		return ST_FAIL;
+	}
+	catch_signals();
+	*stop = stop_pipe[0];
+	prctl(PR_SET_NAME, "pbsmap");	/* by which others know that a pid is a mapping's */
+	if (foreground) {
+		close(p[0]);
+		close(p[1]);
+		return -1;
+	}
+	if ((pid = fork()) < 0) {
+		say("fork: %s", strerror(errno));
+		return ST_FAIL;
+	}
+	if (pid == 0) {
+		close(p[0]);
+		word = p[1];
+		return -1;
+	}
+	child = pid;
+	close(p[1]);
+	st = wait_for_word(p[0]);
+	close(p[0]);
+	return st;
+}
+
+static void
+say_word(unsigned char st)
+{
+	ssize_t n;
+
+	if (word < 0)
+		return;
+	do
+		n = write(word, &st, 1);
+	while (n < 0 && errno == EINTR);
+	close(word);
+	word = -1;
+}
+
+void
+daemon_detach(void)
+{
+	int fd;
+
+	fflush(stdout);
+	if (word < 0)
+		return;			/* in the foreground */
+	setsid();
+	signal(SIGHUP, SIG_IGN);
+	log_detach();
+	if ((fd = open("/dev/null", O_RDWR)) < 0)
+		fd = open("/", O_PATH);	/* anything harmless to hold 0, 1 and 2 */
+	dup2(fd, 0);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	if (fd > 2)
+		close(fd);
+	close_inherited();
+	say_word(ST_DONE);
+}
+
+void
+daemon_failed(enum status st)
+{
+	say_word((unsigned char)st);
+}

@@ -1,0 +1,23 @@
+/*
+ * Becoming a daemon whose start the shell can rely on: the parent stays until the
+ * child says how it went, and takes that as its exit status.
+ */
+#ifndef DAEMON_H
+#define DAEMON_H
+
+#include "err.h"
+
+/* Forks. In the parent: waits for the child's word and returns it (an exit status, 0 or more). In the child: -1.
+ * `stop` is readable in the child from the first SIGINT, SIGTERM (or SIGHUP before it is detached) on; so it is after
+ * daemon_stop(). With `foreground` there is no fork: returns -1 at once. */
+int daemon_start(int foreground, int *stop);
+
+/* The child's word of success: lets go of terminal, session and inherited descriptors, then the parent exits 0. */
+void daemon_detach(void);
+/* The child's word of failure; the parent exits with it. (Dying without a word is a failure too.) */
+void daemon_failed(enum status st);
+
+/* As if SIGTERM had come. From any thread. */
+void daemon_stop(void);
+
+#endif

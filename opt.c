@@ -1,0 +1,228 @@
+/*
+ * The command line. Adding an option: a line in `options`, a member of struct opts, a case
+ * in set(), a word in pbsmap.1 (a test compares).
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "human.h"
+#include "opt.h"
+
+#define CMD_SOURCE (CMD_MAP)		/* commands that read a snapshot */
+#define CMD_ALL (~0)
+
+struct command_info {
+	enum command id;
+	const char *name, *operands, *what;
+	int least, most;		/* operands */
+	const char *more;		/* a warning or an explanation; NULL */
+};
+
+static const struct command_info commands[] = {
+	{ CMD_MAP, "map", "SNAPSHOT ARCHIVE", "map an image to a loop device and print the device", 2, 2,
+	    "Map only images you trust: the kernel's file systems were not made for hostile\n"
+	    "disks. Mount read-only, dirty ones with -o ro,noload (ext4) or ro,norecovery (xfs).\n" },
+	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
+	    "NAME may be shortened from the left by whole components.\n" },
+	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
+};
+
+/* Values of options that have no letter. */
+enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
+	O_NO_AHEAD, O_WORKERS, O_VERSION };
+
+struct option_info {
+	int val;			/* a letter, or one of the above */
+	const char *name, *arg;		/* arg NULL: takes none */
+	int commands;
+	const char *what;
+};
+
+static const struct option_info options[] = {
+	{ O_REPOSITORY, "repository", "REPO", CMD_SOURCE, "[[AUTH@]HOST[:PORT]:]STORE or a datastore's directory" },
+	{ O_NS, "ns", "NS", CMD_SOURCE, "namespace, as a/b" },
+	{ O_KEYFILE, "keyfile", "FILE", CMD_SOURCE, "encryption key (key file or paper key)" },
+	{ O_KEYFD, "keyfd", "N", CMD_SOURCE, "read the encryption key from descriptor N" },
+	{ O_CACHE, "cache", "SIZE", CMD_MAP, "memory for verified chunks (64M)" },
+	{ O_TIMEOUT, "timeout", "S", CMD_MAP, "seconds until a waiting read fails (120)" },
+	{ O_WORKERS, "workers", "N", CMD_MAP, "threads that decode (one a CPU)" },
+	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
+	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP, "fetch only what is read" },
+	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS, "print JSON" },
+	{ 'a', "all", NULL, CMD_UNMAP, "all mappings" },
+	{ 'f', "force", NULL, CMD_UNMAP, "even while it is mounted or held" },
+	{ 'v', "verbose", NULL, CMD_SOURCE, "stay in the foreground and log" },
+	{ 'h', "help", NULL, CMD_ALL, "this text" },
+	{ O_VERSION, "version", NULL, CMD_ALL, "the version" },
+};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static const struct command_info *
+find_command(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < COUNT(commands); i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static int
+number(const char *text, const char *name, long least, long most, int *out, struct err *e)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(text, &end, 10);
+	if (errno || *text == 0 || *end || v < least || v > most)
+		return err_set(e, ST_USAGE, -EINVAL, "--%s: '%s' is no number from %ld to %ld", name, text, least, most);
+	*out = (int)v;
+	return 0;
+}
+
+static int
+set(struct opts *o, int val, const char *arg, struct err *e)
+{
+	switch (val) {
+	case O_REPOSITORY: o->repository = arg; return 0;
+	case O_NS: o->ns = arg; return 0;
+	case O_KEYFILE: o->keyfile = arg; return 0;
+	case O_KEYFD: return number(arg, "keyfd", 0, 1 << 20, &o->keyfd, e);
+	case O_CACHE:
+		if (human_parse(arg, &o->cache) < 0 || o->cache < CACHE_MIN)
+			return err_set(e, ST_USAGE, -EINVAL, "--cache: '%s' is no size of at least %u MiB (as in 64M)",
+			    arg, (unsigned)(CACHE_MIN >> 20));
+		return 0;
+	case O_TIMEOUT: return number(arg, "timeout", 1, 1000000, &o->timeout, e);
+	case O_WORKERS: return number(arg, "workers", 1, WORKERS_MAX, &o->workers, e);
+	case O_NO_DIRECT: o->no_direct = 1; return 0;
+	case O_NO_AHEAD: o->no_ahead = 1; return 0;
+	case O_JSON: o->json = 1; return 0;
+	case 'a': o->all = 1; return 0;
+	case 'f': o->force = 1; return 0;
+	case 'v': o->verbose = 1; return 0;
+	case 'h': o->help = 1; return 0;
+	case O_VERSION: o->version = 1; return 0;
+	}
+	return -EINVAL;
+}
+
+/* getopt's tables, from ours: only the options of this command. */
+static void
+make_tables(int cmd, struct option *longs, char *letters)
+{
+	size_t i;
+
+	*letters++ = ':';
+	for (i = 0; i < COUNT(options); i++) {
+		if (!(options[i].commands & cmd))
+			continue;
+		*longs++ = (struct option){ options[i].name,
+			options[i].arg ? required_argument : no_argument, NULL, options[i].val };
+		if (options[i].val < 256)
+			*letters++ = (char)options[i].val;
+	}
+	*longs = (struct option){ NULL, 0, NULL, 0 };
+	*letters = 0;
+}
+
+static int
+parse_options(int argc, char **argv, int cmd, struct opts *o, struct err *e)
+{
+	struct option longs[COUNT(options) + 1];
+	char letters[COUNT(options) + 2];
+	int c, rc = 0;
+
+	make_tables(cmd, longs, letters);
+	opterr = 0;
+	optind = 1;
+	while (rc == 0 && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		if (c == '?' || c == ':')
+			rc = err_set(e, ST_USAGE, -EINVAL, c == ':' ? "%s needs a value" :
+			    "unknown option %s; see pbsmap --help", argv[optind - 1]);
+		else
+			rc = set(o, c, optarg, e);
+	}
+	return rc;
+}
+
+int
+opt_parse(int argc, char **argv, struct opts *o, struct err *e)
+{
+	const struct command_info *c = NULL;
+	int i, rc;
+
+	memset(o, 0, sizeof(*o));
+	o->keyfd = -1;
+	o->timeout = READ_TIMEOUT;
+	if (argc > 1 && argv[1][0] != '-' && (c = find_command(argv[1])) == NULL)
+		return err_set(e, ST_USAGE, -EINVAL, "unknown command '%s'; see pbsmap --help", argv[1]);
+	if (c) {
+		o->command = c->id;
+		argc--;
+		argv++;
+	}
+	if ((rc = parse_options(argc, argv, c ? (int)c->id : 1 << 30, o, e)) < 0)
+		return rc;
+	if (o->help || o->version)
+		return 0;
+	if (c == NULL)
+		return err_set(e, ST_USAGE, -EINVAL, "no command; see pbsmap --help");
+	for (i = optind; i < argc && o->operands < OPERANDS_MAX; i++)
+		o->operand[o->operands++] = argv[i];
+	if (o->operands < c->least || o->operands > c->most)
+		return err_set(e, ST_USAGE, -EINVAL, "usage: pbsmap %s [options]%s%s", c->name,
+		    *c->operands ? " " : "", c->operands);
+	return 0;
+}
+
+static void
+print_options(int cmd)
+{
+	const struct option_info *p;
+	char left[40];
+
+	printf("Options:\n");
+	for (p = options; p < options + COUNT(options); p++) {
+		if (!(p->commands & cmd))
+			continue;
+		snprintf(left, sizeof(left), "%s--%s%s%s", p->val < 256 ? "" : "    ", p->name,
+		    p->arg ? " " : "", p->arg ? p->arg : "");
+		if (p->val < 256)
+			printf("  -%c, %-19s %s\n", p->val, left, p->what);
+		else
+			printf("  %-23s %s\n", left, p->what);
+	}
+}
+
+void
+opt_usage(enum command cmd)
+{
+	const struct command_info *c;
+
+	for (c = commands; c < commands + COUNT(commands); c++)
+		if (c->id == cmd) {
+			printf("usage: pbsmap %s [options]%s%s\n\n%s.\n\n", c->name, *c->operands ? " " : "",
+			    c->operands, c->what);
+			print_options((int)c->id);
+			if (c->more)
+				printf("\n%s", c->more);
+			return;
+		}
+	printf("usage: pbsmap COMMAND [options] [operands]\n\n"
+	    "Makes disk images of a Proxmox Backup Server, or of its datastore's directory,\n"
+	    "appear as block devices.\n\nCommands:\n");
+	for (c = commands; c < commands + COUNT(commands); c++)
+		printf("  %-8s %-22s %s\n", c->name, c->operands, c->what);
+	printf("\nSNAPSHOT is vm/100/2026-01-02T03:04:05Z, or vm/100 for its newest one.\n"
+	    "Map only images you trust. 'pbsmap COMMAND --help' tells the options.\n"
+	    "Exit status: 0 done; 2 usage; 3 busy or held; 4 not trusted or not allowed;\n"
+	    "5 missing or damaged data; 1 everything else.\n");
+}

@@ -1,0 +1,41 @@
+/*
+ * The command line: one table of commands and one of options, from which parsing and
+ * the usage texts are made.
+ */
+#ifndef OPT_H
+#define OPT_H
+
+#include <stdint.h>
+
+#include "err.h"
+
+enum command {
+	CMD_MAP = 1 << 0,
+	CMD_UNMAP = 1 << 1,
+	CMD_STATUS = 1 << 2,
+};
+
+#define OPERANDS_MAX 64
+
+struct opts {
+	enum command command;
+	int help, version;
+	const char *repository, *ns, *keyfile;
+	int keyfd;			/* -1: none */
+	uint64_t cache;			/* bytes; 0: by the machine's memory */
+	int timeout;			/* s */
+	int verbose, json, force, all;
+	int no_direct;			/* loop without direct I/O */
+	int no_ahead;			/* no read-ahead of any kind */
+	int workers;			/* 0: one a CPU */
+	const char *operand[OPERANDS_MAX];
+	int operands;
+};
+
+/* Fills *o from the arguments. -EINVAL, ST_USAGE: what is wrong. With o->help or o->version set nothing else is checked. */
+int opt_parse(int argc, char **argv, struct opts *o, struct err *e);
+
+/* Prints the usage of one command, or of all (0), to stdout. */
+void opt_usage(enum command cmd);
+
+#endif

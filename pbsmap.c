@@ -1,0 +1,55 @@
+/*
+ * pbsmap: maps disk images of a Proxmox Backup Server to block devices.
+ * The command line to the commands, nothing else.
+ */
+#include <stdio.h>
+
+#include "config.h"
+#include "err.h"
+#include "log.h"
+#include "map.h"
+#include "opt.h"
+#include "unmap.h"
+
+static int
+run(const struct opts *o, struct err *e)
+{
+	struct unmap_opts u = { .all = o->all, .force = o->force, .json = o->json };
+
+	switch (o->command) {
+	case CMD_MAP:
+		return map_run(o);
+	case CMD_UNMAP:
+		u.what = o->operands ? o->operand[0] : NULL;
+		return unmap_run(&u, e) < 0 ? (int)e->status : ST_DONE;
+	case CMD_STATUS:
+		return status_run(o->json, e) < 0 ? (int)e->status : ST_DONE;
+	}
+	return ST_USAGE;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct err e = { ST_FAIL, "" };
+	struct opts o;
+	int st;
+
+	if (opt_parse(argc, argv, &o, &e) < 0) {
+		st = (int)e.status;
+	} else if (o.help) {
+		opt_usage(o.command);
+		st = ST_DONE;
+	} else if (o.version) {
+		printf("pbsmap %s\n", PBSMAP_VERSION);
+		st = ST_DONE;
+	} else {
+		log_verbose = o.verbose;
+		st = run(&o, &e);
+	}
+	if (e.text[0])
+		say("%s", e.text);
+	if (fflush(stdout) < 0 && st == ST_DONE)
+		st = ST_FAIL;
+	return st;
+}

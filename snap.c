@@ -1,0 +1,275 @@
+/*
+ * A snapshot, ready to be read. Joins what the parsers, the source and the key have to say
+ * about it; reads no chunk and maps nothing.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "blob.h"
+#include "bytes.h"
+#include "config.h"
+#include "log.h"
+#include "secret.h"
+#include "snap.h"
+
+/* ---- manifest ---- */
+
+static int
+read_manifest(struct snap *s, struct err *e)
+{
+	struct blob_worker *w = NULL;
+	struct err why;
+	uint8_t *raw = NULL;
+	size_t len;
+	int rc, encrypted;
+
+	if ((rc = s->source->ops->file(s->source, "index.json.blob", MANIFEST_MAX, &raw, &len, e)) < 0) {
+		if (rc == -ENOENT)
+			err_set(e, ST_DAMAGED, rc, "the snapshot is unfinished: it has no manifest (index.json.blob)");
+		return rc;
+	}
+	s->json = malloc(MANIFEST_MAX);
+	if (s->json == NULL || (w = blob_worker_new()) == NULL)
+		rc = err_set(e, ST_FAIL, -ENOMEM, "out of memory");
+	else if ((rc = blob_decode(w, NULL, raw, len, (uint8_t *)s->json, MANIFEST_MAX, &s->json_len,
+	    &encrypted, &why)) < 0)
+		err_set(e, ST_DAMAGED, rc, "manifest (index.json.blob): %s", why.text);
+	else
+		rc = manifest_parse(s->json, s->json_len, &s->manifest, e);
+	if (w)
+		blob_worker_free(w);
+	free(raw);
+	return rc;
+}
+
+/* A manifest that was put into another snapshot's directory is an attack or a mistake. */
+static int
+check_names(const struct snap *s, struct err *e)
+{
+	const struct manifest *m = &s->manifest;
+	char time[21];
+
+	if (strcmp(m->type, s->name.type) == 0 && strcmp(m->id, s->name.id) == 0 && m->time == s->name.time)
+		return 0;
+	time_print(m->time, time);
+	return err_set(e, ST_DAMAGED, -EBADMSG, "the manifest is that of another snapshot, %s/%s/%s",
+	    m->type, m->id, time);
+}
+
+static int
+open_source(struct snap *s, const struct opts *o, struct err *e)
+{
+	const char *text = o->repository ? o->repository : getenv("PBS_REPOSITORY");
+	int rc;
+
+	if (text == NULL || *text == 0)
+		return err_set(e, ST_USAGE, -EINVAL, "which repository? Give --repository or set PBS_REPOSITORY");
+	if ((rc = repo_parse(text, &s->repo, e)) < 0)
+		return rc;
+	if (!s->repo.is_dir)
+		return err_set(e, ST_USAGE, -EINVAL, "%s: servers are not supported yet; give a datastore's directory", text);
+	return store_open(s->repo.path, &s->source, e);
+}
+
+int
+snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err *e)
+{
+	const char *ns = o->ns ? o->ns : "";
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	if ((rc = snapshot_parse(snapshot, ns, &s->name, e)) < 0 ||
+	    (rc = open_source(s, o, e)) < 0 ||
+	    (rc = source_resolve(s->source, &s->name, e)) < 0 ||
+	    (rc = s->source->ops->open(s->source, &s->name, e)) < 0 ||
+	    (rc = read_manifest(s, e)) < 0)
+		return rc;
+	return check_names(s, e);
+}
+
+/* ---- key ---- */
+
+static int
+passphrase(void *ctx, char *buf, size_t cap, struct err *e)
+{
+	int n = secret_lookup("PBS_ENCRYPTION_PASSWORD", "proxmox-backup-client.encryption-password",
+	    buf, cap, e);
+
+	(void)ctx;
+	if (n == -ENOENT)
+		n = secret_ask("Encryption key passphrase: ", buf, cap, e);
+	if (n == -ENOTTY)
+		err_set(e, ST_TRUST, n, "the key needs a passphrase: set PBS_ENCRYPTION_PASSWORD "
+		    "(or …_FD, …_FILE, …_CMD)");
+	return n;
+}
+
+static int
+read_key(struct snap *s, int fd, const char *name, struct err *e)
+{
+	char *text = malloc(KEY_FILE_MAX);
+	size_t len = 0;
+	ssize_t n = 1;
+	int rc;
+
+	while (text && len < KEY_FILE_MAX && n != 0) {
+		n = read(fd, text + len, KEY_FILE_MAX - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			break;
+		len += (size_t)n;
+	}
+	if (text == NULL)
+		rc = err_set(e, ST_FAIL, -ENOMEM, "out of memory");
+	else if (n < 0)
+		rc = err_set(e, ST_FAIL, -errno, "key file %s: %s", name, strerror(errno));
+	else if (len == KEY_FILE_MAX)
+		rc = err_set(e, ST_TRUST, -EFBIG, "key file %s: too long to be one", name);
+	else
+		rc = key_parse(text, len, name, passphrase, NULL, &s->key, e);
+	s->has_key = rc == 0;
+	if (text)
+		wipe(text, KEY_FILE_MAX);
+	free(text);
+	return rc;
+}
+
+static int
+read_key_file(struct snap *s, const char *path, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return err_set(e, ST_TRUST, -errno, "key file %s: %s", path, strerror(errno));
+	rc = read_key(s, fd, path, e);
+	close(fd);
+	return rc;
+}
+
+/* The official client's default key; 0 when there is none. */
+static int
+default_key(char *out, size_t cap)
+{
+	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+
+	if (base && *base)
+		snprintf(out, cap, "%s/proxmox-backup/encryption-key.json", base);
+	else if (home && *home)
+		snprintf(out, cap, "%s/.config/proxmox-backup/encryption-key.json", home);
+	else
+		return 0;
+	return access(out, F_OK) == 0;
+}
+
+static int
+get_key(struct snap *s, const struct opts *o, int needed, struct err *e)
+{
+	char path[4096];
+
+	if (o->keyfile)
+		return read_key_file(s, o->keyfile, e);
+	if (o->keyfd >= 0)
+		return read_key(s, o->keyfd, "(descriptor)", e);
+	if (needed && default_key(path, sizeof(path)))
+		return read_key_file(s, path, e);
+	return 0;
+}
+
+int
+snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f, struct err *e)
+{
+	int needed = f->crypt == CRYPT_ENCRYPT || s->manifest.has_fingerprint, rc;
+
+	if ((rc = get_key(s, o, needed, e)) < 0)
+		return rc;
+	rc = manifest_verify(&s->manifest, s->json, s->json_len, snap_key(s), needed, e);
+	if (rc == 0 && f->crypt == CRYPT_ENCRYPT && !s->has_key)
+		rc = err_set(e, ST_TRUST, -ENOKEY, "%s is encrypted; give its key with --keyfile", f->name);
+	return rc;
+}
+
+const struct key *
+snap_key(const struct snap *s)
+{
+	return s->has_key ? &s->key : NULL;
+}
+
+/* ---- archives ---- */
+
+/* "holds: a.img, b.img, c.conf" */
+static int
+say_contents(const struct snap *s, const char *wanted, struct err *e)
+{
+	char list[512] = "", name[256];
+	size_t i, n = 0;
+
+	for (i = 0; i < s->manifest.count && n < sizeof(list); i++) {
+		archive_print(s->manifest.files[i].name, name, sizeof(name));
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "", name);
+	}
+	return err_set(e, ST_FAIL, -ENOENT, "no archive '%s' in the snapshot; it holds: %s", wanted,
+	    n ? list : "nothing");
+}
+
+int
+snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
+    const struct manifest_file **f, struct err *e)
+{
+	enum archive_kind is;
+	char stored[256];
+	int rc;
+
+	if ((rc = archive_parse(archive, stored, sizeof(stored), &is, e)) < 0)
+		return rc;
+	if (is != kind && is == ARCHIVE_PXAR)
+		return err_set(e, ST_USAGE, -EINVAL, "%s is a file archive: use 'mount' for it", archive);
+	if ((*f = manifest_find(&s->manifest, stored)) == NULL)
+		return say_contents(s, archive, e);
+	if (is != kind)
+		return err_set(e, ST_USAGE, -EINVAL, "%s is no disk image: use 'restore' for it", archive);
+	return 0;
+}
+
+int
+snap_index(struct snap *s, const struct manifest_file *f, struct archive *a, struct err *e)
+{
+	struct err why;
+	size_t len;
+	int rc;
+
+	memset(a, 0, sizeof(*a));
+	a->file = f;
+	if ((rc = s->source->ops->file(s->source, f->name, SIZE_MAX / 2, &a->bytes, &len, e)) < 0) {
+		if (rc == -ENOENT)
+			err_set(e, ST_DAMAGED, rc, "%s: is in the manifest but not in the snapshot", f->name);
+		return rc;
+	}
+	if ((rc = index_parse(a->bytes, len, f, &a->index, &why)) < 0)
+		return err_set(e, why.status, rc, "%s: %s", f->name, why.text);
+	index_learn_zero(&a->index, snap_key(s));
+	return 0;
+}
+
+void
+archive_free(struct archive *a)
+{
+	free(a->bytes);
+	a->bytes = NULL;
+}
+
+void
+snap_close(struct snap *s)
+{
+	if (s->source)
+		s->source->ops->close(s->source);
+	manifest_free(&s->manifest);
+	free(s->json);
+	wipe(&s->key, sizeof(s->key));
+	s->source = NULL;
+	s->json = NULL;
+}

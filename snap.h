@@ -1,0 +1,50 @@
+/*
+ * A snapshot, ready to be read: source, manifest, key, checked against each other.
+ * What map, restore, verify and mount begin with.
+ */
+#ifndef SNAP_H
+#define SNAP_H
+
+#include "index.h"
+#include "key.h"
+#include "manifest.h"
+#include "opt.h"
+#include "repo.h"
+#include "source.h"
+
+struct snap {
+	struct repo repo;
+	struct snapshot name;
+	struct source *source;
+	struct manifest manifest;
+	char *json;			/* the manifest's text */
+	size_t json_len;
+	struct key key;
+	int has_key;
+};
+
+struct archive {
+	const struct manifest_file *file;	/* the manifest's */
+	uint8_t *bytes;			/* the index file */
+	struct index index;
+};
+
+/* Opens the repository, finds the snapshot, reads and parses the manifest. snap_close() in any case. */
+int snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err *e);
+
+/* Gets the key when the file is encrypted, the manifest names one, or the user gave one; checks fingerprint and
+ * signature. May ask at the terminal. */
+int snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f, struct err *e);
+
+/* The archive a user means, of that kind; otherwise says what there is, or which command is the right one. */
+int snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
+    const struct manifest_file **f, struct err *e);
+
+/* Reads and checks the index of a file. archive_free() in any case. */
+int snap_index(struct snap *s, const struct manifest_file *f, struct archive *a, struct err *e);
+
+const struct key *snap_key(const struct snap *s);	/* NULL: none */
+void archive_free(struct archive *a);
+void snap_close(struct snap *s);
+
+#endif

@@ -1,0 +1,390 @@
+/*
+ * A datastore's directory as a source. Chunk files are read by a few threads of its own,
+ * so that a disk always has several requests and nothing above ever waits.
+ * Everything is opened relative to descriptors held from the start: the daemon outlives a switch_root.
+ * Nothing read here is trusted: lengths are bounded, names were checked by whoever made them.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "config.h"
+#include "source.h"
+
+struct queue {
+	struct chunk_req *head, **tail;
+};
+
+struct store {
+	struct source src;		/* first */
+	char path[4096];
+	int dir, chunks, snapshot;	/* descriptors; -1: none */
+	pthread_mutex_t lock;
+	pthread_cond_t some;
+	struct queue urgent, later;
+	int quit;
+	int readers;			/* threads that run */
+	pthread_t reader[STORE_READERS];
+};
+
+/* ---- chunks ---- */
+
+/* Reads exactly n bytes; -EBADMSG when the file ends before. */
+static int
+read_full(int fd, uint8_t *p, size_t n)
+{
+	size_t done = 0;
+	ssize_t got;
+
+	while (done < n) {
+		got = read(fd, p + done, n - done);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			return -EBADMSG;
+		done += (size_t)got;
+	}
+	return 0;
+}
+
+static int
+read_chunk(struct store *s, struct chunk_req *r)
+{
+	char name[5 + 64 + 1], hex[65];
+	uint8_t magic[8];
+	struct stat st;
+	int fd, rc = 0;
+
+	hex_encode(hex, r->digest, 32);
+	snprintf(name, sizeof(name), "%.4s/%s", hex, hex);
+	fd = openat(s->chunks, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0) {
+		rc = -errno;
+		return err_set(&r->err, rc == -ENOENT ? ST_DAMAGED : ST_FAIL, rc,
+		    rc == -ENOENT ? "is missing from the datastore" : "cannot be opened: %s", strerror(-rc));
+	}
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		rc = err_set(&r->err, ST_DAMAGED, -EBADMSG, "is no regular file");
+	else if (st.st_size < 12 || (uint64_t)st.st_size > r->cap)
+		rc = err_set(&r->err, ST_DAMAGED, -EBADMSG, "has the impossible length of %lld bytes",
+		    (long long)st.st_size);
+	else if ((rc = read_full(fd, magic, 8)) == 0) {
+		req_place(r, magic);
+		memcpy(r->raw, magic, 8);
+		r->len = (size_t)st.st_size;
+		rc = read_full(fd, r->raw + 8, r->len - 8);
+	}
+	if (rc < 0 && r->err.text[0] == 0)
+		err_set(&r->err, rc == -EBADMSG ? ST_DAMAGED : ST_FAIL, rc, "cannot be read: %s",
+		    rc == -EBADMSG ? "it is shorter than it was" : strerror(-rc));
+	close(fd);
+	return rc;
+}
+
+static struct chunk_req *
+take(struct queue *q)
+{
+	struct chunk_req *r = q->head;
+
+	if (r && (q->head = r->next) == NULL)
+		q->tail = &q->head;
+	return r;
+}
+
+static void
+put(struct queue *q, struct chunk_req *r)
+{
+	r->next = NULL;
+	*q->tail = r;
+	q->tail = &r->next;
+}
+
+static void *
+reader(void *arg)
+{
+	struct store *s = arg;
+	struct chunk_req *r;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->quit) {
+		if ((r = take(&s->urgent)) == NULL && (r = take(&s->later)) == NULL) {
+			pthread_cond_wait(&s->some, &s->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&s->lock);
+		r->rc = read_chunk(s, r);
+		r->done(r);
+		pthread_mutex_lock(&s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static void
+store_ask(struct source *src, struct chunk_req *r)
+{
+	struct store *s = (struct store *)src;
+
+	pthread_mutex_lock(&s->lock);
+	put(r->demand ? &s->urgent : &s->later, r);
+	pthread_cond_signal(&s->some);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Takes it out of the queue of read-ahead, if it is still there. */
+static int
+withdraw(struct store *s, struct chunk_req *r)
+{
+	struct chunk_req **p;
+
+	for (p = &s->later.head; *p && *p != r; p = &(*p)->next)
+		;
+	if (*p == NULL)
+		return 0;
+	if ((*p = r->next) == NULL)
+		s->later.tail = p;
+	return 1;
+}
+
+static int
+store_drop(struct source *src, struct chunk_req *r)
+{
+	struct store *s = (struct store *)src;
+	int rc;
+
+	pthread_mutex_lock(&s->lock);
+	rc = withdraw(s, r);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+static void
+store_raise(struct source *src, struct chunk_req *r)
+{
+	struct store *s = (struct store *)src;
+
+	pthread_mutex_lock(&s->lock);
+	if (withdraw(s, r)) {
+		r->demand = 1;
+		put(&s->urgent, r);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- snapshots and files ---- */
+
+/* "ns/a/ns/b/vm/100[/TIME]"; 0, or -ENAMETOOLONG. */
+static int
+snapshot_path(const struct snapshot *s, char *out, size_t cap)
+{
+	char name[ID_MAX + 64];
+	const char *p = s->ns;
+	size_t n = 0, len;
+
+	while (*p) {
+		len = strcspn(p, "/");
+		n += (size_t)snprintf(out + n, cap - n, "ns/%.*s/", (int)len, p);
+		p += len + (p[len] == '/');
+		if (n >= cap)
+			return -ENAMETOOLONG;
+	}
+	snapshot_print(s, name, sizeof(name));
+	return (size_t)snprintf(out + n, cap - n, "%s", name) < cap - n ? 0 : -ENAMETOOLONG;
+}
+
+static int
+is_finished(int group, const char *time)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s/index.json.blob", time);
+	return faccessat(group, name, F_OK, 0) == 0;
+}
+
+static int
+store_snapshots(struct source *src, const struct snapshot *group,
+    int (*fn)(void *, const struct snapshot_info *), void *ctx, struct err *e)
+{
+	struct store *s = (struct store *)src;
+	struct snapshot_info info;
+	struct dirent *d;
+	char path[1024];
+	DIR *dir = NULL;
+	int fd, rc;
+
+	memset(&info, 0, sizeof(info));
+	info.name = *group;
+	info.name.has_time = 0;
+	if ((rc = snapshot_path(&info.name, path, sizeof(path))) < 0)
+		return err_set(e, ST_USAGE, rc, "the name is too long");
+	fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || (dir = fdopendir(fd)) == NULL) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return err_set(e, ST_FAIL, rc, "%s/%s: %s", s->path, path, strerror(-rc));
+	}
+	info.name.has_time = 1;
+	while (rc == 0 && (d = readdir(dir)) != NULL)
+		if (time_parse(d->d_name, strlen(d->d_name), &info.name.time) == 0) {
+			info.finished = is_finished(dirfd(dir), d->d_name);
+			rc = fn(ctx, &info);
+		}
+	closedir(dir);
+	return rc;
+}
+
+static int
+store_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
+{
+	struct store *s = (struct store *)src;
+	char path[1024];
+	int fd, rc;
+
+	if ((rc = snapshot_path(snap, path, sizeof(path))) < 0)
+		return err_set(e, ST_USAGE, rc, "the name is too long");
+	fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		rc = -errno;
+		return err_set(e, rc == -EACCES ? ST_TRUST : ST_FAIL, rc, "%s/%s: %s", s->path, path,
+		    rc == -ENOENT ? "no such snapshot" : strerror(-rc));
+	}
+	if (s->snapshot >= 0)
+		close(s->snapshot);
+	s->snapshot = fd;
+	return 0;
+}
+
+static int
+store_file(struct source *src, const char *name, uint64_t max, uint8_t **out, size_t *len,
+    struct err *e)
+{
+	struct store *s = (struct store *)src;
+	uint8_t *p = NULL;
+	struct stat st;
+	int rc = 0, fd;
+
+	fd = openat(s->snapshot, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return err_set(e, errno == EACCES ? ST_TRUST : ST_DAMAGED, -errno, "%s: %s", name, strerror(errno));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		rc = err_set(e, ST_DAMAGED, -EBADMSG, "%s: is no regular file", name);
+	else if ((uint64_t)st.st_size > max)
+		rc = err_set(e, ST_DAMAGED, -EFBIG, "%s: is longer than it may be (%lld bytes)", name,
+		    (long long)st.st_size);
+	else if ((p = malloc((size_t)st.st_size + 1)) == NULL)
+		rc = err_set(e, ST_FAIL, -ENOMEM, "%s: not enough memory", name);
+	else if ((rc = read_full(fd, p, (size_t)st.st_size)) < 0)
+		err_set(e, ST_FAIL, rc, "%s: cannot be read: %s", name, strerror(-rc));
+	close(fd);
+	if (rc < 0) {
+		free(p);
+		return rc;
+	}
+	*out = p;
+	*len = (size_t)st.st_size;
+	return 0;
+}
+
+/* ---- beginning and end ---- */
+
+static void
+store_close(struct source *src)
+{
+	struct store *s = (struct store *)src;
+	int i;
+
+	pthread_mutex_lock(&s->lock);
+	s->quit = 1;
+	pthread_cond_broadcast(&s->some);
+	pthread_mutex_unlock(&s->lock);
+	for (i = 0; i < s->readers; i++)
+		pthread_join(s->reader[i], NULL);
+	if (s->snapshot >= 0)
+		close(s->snapshot);
+	if (s->chunks >= 0)
+		close(s->chunks);
+	if (s->dir >= 0)
+		close(s->dir);
+	pthread_mutex_destroy(&s->lock);
+	pthread_cond_destroy(&s->some);
+	free(s);
+}
+
+static const struct source_ops store_ops = {
+	.snapshots = store_snapshots,
+	.open = store_snapshot,
+	.file = store_file,
+	.ask = store_ask,
+	.drop = store_drop,
+	.raise = store_raise,
+	.close = store_close,
+};
+
+static int
+start_readers(struct store *s)
+{
+	sigset_t all, old;
+	int rc = 0;
+
+	sigfillset(&all);		/* signals are the main thread's */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (rc == 0 && s->readers < STORE_READERS)
+		if ((rc = -pthread_create(&s->reader[s->readers], NULL, reader, s)) == 0)
+			s->readers++;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}
+
+static int
+open_dirs(struct store *s, const char *path, struct err *e)
+{
+	int rc;
+
+	if ((s->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+		rc = -errno;
+		return err_set(e, rc == -EACCES ? ST_TRUST : ST_FAIL, rc, "%s: %s", path, strerror(-rc));
+	}
+	if ((s->chunks = openat(s->dir, ".chunks", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+		rc = -errno;
+		return err_set(e, rc == -EACCES ? ST_TRUST : ST_FAIL, rc,
+		    rc == -ENOENT ? "%s: is no datastore (it has no .chunks in it)" : "%s/.chunks: %s",
+		    path, strerror(-rc));
+	}
+	return 0;
+}
+
+int
+store_open(const char *path, struct source **out, struct err *e)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (s == NULL)
+		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
+	s->src.ops = &store_ops;
+	s->dir = s->chunks = s->snapshot = -1;
+	s->urgent.tail = &s->urgent.head;
+	s->later.tail = &s->later.head;
+	snprintf(s->path, sizeof(s->path), "%s", path);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->some, NULL);
+	if ((rc = open_dirs(s, path, e)) == 0 && (rc = start_readers(s)) < 0)
+		err_set(e, ST_FAIL, rc, "cannot start threads: %s", strerror(-rc));
+	if (rc < 0) {
+		store_close(&s->src);
+		return rc;
+	}
+	*out = &s->src;
+	return 0;
+}
