@@ -5,6 +5,7 @@
 #ifndef LOOP_H
 #define LOOP_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -39,6 +40,21 @@ int loop_open(int nr, struct loop *l, struct err *e);
 int loop_by_backing(const char *backing);
 /* The backing file of loop nr; 0, -ENXIO when nothing is attached, -ENOENT when there is no such device. */
 int loop_backing(int nr, char *out, size_t cap);
+
+/* The file system (st_dev) that file is on, by asking the device, which may block. 0 or a negative errno. */
+int loop_backing_dev(int nr, dev_t *dev);
+/* Calls fn for each attached device until it returns other than 0; returns that device's number, -1: none. */
+int loop_find(int (*fn)(void *ctx, int nr, const char *backing), void *ctx);
+/* Bytes of the device; 0: unknown. */
+uint64_t loop_size(int nr);
+
+/* Number of a block device by its name ("loop0p1"), by /sys or /proc/partitions: 0 or -ENOENT. */
+int loop_devno(const char *name, dev_t *dev);
+/* Makes its node in /dev where there is none, or a stale one: 0 or a negative errno. */
+int loop_node(const char *name, dev_t dev);
+
+/* Tests: 1 does as if the kernel had no LOOP_CONFIGURE. */
+extern int loop_no_configure;
 
 /* From what a user typed: "/dev/loop3", "loop3", "3", "/dev/loop3p1"(refused: names a partition): number or -1. */
 int loop_number(const char *text);
