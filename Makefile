@@ -1,0 +1,149 @@
+# make		./pbsmap, static
+# make deps	installs what that needs
+# make test	tries everything; see HACKING for the parts
+#
+# CC=COMPILER	another one for musl, native or cross: builds build/COMPILER/pbsmap
+#
+# Each of the libraries BEARSSL, FUSE and ZSTD is the first there is of
+#	X_LIBS= X_CFLAGS=	what the linker and the compiler shall be told
+#	X_SRC=DIRECTORY		built from this source
+#	pkg-config		where the system's own compiler is for musl
+#	apt-get source		built from Debian's source package
+
+PREFIX = /usr/local
+PYTHON = /usr/bin/python3
+PKG_CONFIG = pkg-config
+WERROR = -Werror
+SIZE_MAX = 524288
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+
+# MODE is empty, or san or fuzz: sanitizers, the system's libc and libraries.
+ifeq ($(MODE),)
+default_cc := $(if $(findstring musl,$(shell cc -dumpmachine 2>/dev/null)),cc,musl-gcc)
+else
+default_cc := $(if $(filter fuzz,$(MODE)),clang,gcc)
+endif
+ifeq ($(origin CC),default)
+CC := $(default_cc)
+endif
+empty =
+comma = ,
+tag := $(MODE) $(notdir $(firstword $(filter-out $(default_cc),$(CC))))
+tag := $(subst $(empty) $(empty),-,$(strip $(tag)))
+B = build$(addprefix /,$(tag))
+L = build$(addprefix /,$(tag))/lib
+BIN = $(if $(filter build,$B),,$B/)pbsmap
+
+# Names of the libraries: the packages', pkg-config's and the archives'.
+BEARSSL = bearssl
+FUSE = fuse3
+ZSTD = libzstd
+libs = BEARSSL FUSE ZSTD
+ifneq ($(MODE),)
+BEARSSL_LIBS ?= -lbearssl
+FUSE_LIBS ?= $(shell $(PKG_CONFIG) --libs fuse3)
+FUSE_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags fuse3)
+ZSTD_LIBS ?= -lzstd
+else ifeq ($(CC),cc)
+define use_system
+ifeq ($$(shell $$(PKG_CONFIG) --exists $$($1) 2>/dev/null && echo yes),yes)
+$1_LIBS ?= $$(shell $$(PKG_CONFIG) --static --libs $$($1))
+$1_CFLAGS ?= $$(shell $$(PKG_CONFIG) --cflags $$($1))
+endif
+endef
+$(foreach x,$(libs),$(if $($x_SRC),,$(eval $(call use_system,$x))))
+endif
+own := $(foreach x,$(libs),$(if $($x_LIBS),,$x))
+fetched := $(foreach x,$(own),$(if $($x_SRC),,$($x)))
+$(foreach x,$(libs),$(eval $x_SRC ?= build/src/$($x)))
+LIBS := $(foreach x,$(libs),$(or $($x_LIBS),$L/$($x).a)) -lpthread
+sources := $(foreach x,$(libs),$x_SRC=$($x_SRC))
+libs_done := $(if $(MODE),,$L/done)
+
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. $(if $(MODE),,-isystem $L/include) \
+	$(BEARSSL_CFLAGS) $(FUSE_CFLAGS) $(ZSTD_CFLAGS)
+WARN = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla $(WERROR)
+ifeq ($(MODE),)
+CFLAGS = -O2 -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+	-fstack-protector-strong
+LDFLAGS = -static -Wl,--gc-sections
+else
+CFLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
+	-fsanitize=$(if $(filter fuzz,$(MODE)),fuzzer-no-link$(comma))address,undefined
+endif
+compile = $(CC) -std=c11 $(CPPFLAGS) $(WARN) $(CFLAGS) -MMD -MP -c -o $@ $<
+link = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+src := $(filter-out pbsmap.c,$(wildcard *.c))
+obj := $(src:%.c=$B/%.o)
+units := $(patsubst %.c,$B/%,$(wildcard test/unit_*.c))
+fuzzers := $(patsubst %.c,$B/%,$(wildcard test/fuzz_*.c))
+
+all: $(BIN)
+
+# Every object is compiled by a make that this recipe starts, with -k: a module
+# that does not compile stops no test of another one.
+$B/pbsmap.a: $(src) $(wildcard *.h) Makefile $(libs_done)
+	@mkdir -p $B
+	-@$(MAKE) -k objects
+	@rm -f $@
+	@$(AR) rcs $@ $$(ls $(obj) 2>/dev/null)
+objects: $(obj)
+	@:
+
+$(BIN): pbsmap.c $B/pbsmap.a
+	@$(MAKE) objects $B/pbsmap.o
+	$(CC) $(CFLAGS) $(LDFLAGS) $(if $(MODE),,-s) -o $@.new $B/pbsmap.o $B/pbsmap.a $(LIBS)
+	@$(if $(MODE),,$(assert_static))
+	@mv $@.new $@
+
+# No interpreter: nothing but the kernel is needed to start it.
+define assert_static
+if readelf -lW $@.new | grep INTERP; then echo "$@ is not static"; exit 1; fi; \
+size=$$(wc -c <$@.new); echo "	$@: $$size bytes"; \
+if [ $$size -gt $(SIZE_MAX) ]; then echo "more than $(SIZE_MAX)"; exit 1; fi
+endef
+
+$B/%.o: %.c Makefile $(libs_done)
+	@mkdir -p $(@D)
+	@echo "	$@"
+	@$(compile)
+
+$(units): %: %.o $B/pbsmap.a
+	@$(link)
+
+# Without libFuzzer a fuzz target replays the files it is given.
+ifeq ($(MODE),fuzz)
+$(fuzzers): %: %.o $B/pbsmap.a
+	@$(link) -fsanitize=fuzzer
+else
+$(fuzzers): %: %.o $B/test/replay.o $B/pbsmap.a
+	@$(link)
+endif
+
+-include $(wildcard $B/*.d $B/test/*.d)
+
+# The libraries, once; under a lock, since two makes may run in one tree.
+$L/done: libs.mk
+	@mkdir -p $L/include
+	@CC="$(CC)" ./deps.sh present build || { echo "try: make deps"; exit 1; }
+	@flock build/lock $(MAKE) libs CC="$(CC)" L=$L
+	@touch $@
+libs: $(fetched:%=build/src/%)
+	+@$(build_libs) headers
+	+@$(build_libs) libs
+build_libs = $(MAKE) -f libs.mk L=$L CC="$(CC)" BUILD="$(foreach x,$(own),$($x))" $(sources)
+$(fetched:%=build/src/%) &:
+	@echo "	the sources of $(fetched)"
+	@./deps.sh source build/src $(fetched)
+
+deps:
+	./deps.sh need build
+
+.PHONY: all objects libs deps

@@ -1,0 +1,204 @@
+#!/bin/sh
+# What a build or a test needs from the system's package manager.
+#
+#	deps.sh install GROUP...	installs the packages of these groups
+#	deps.sh need GROUP...		the same for what is missing, if it can;
+#					else says what is missing
+#	deps.sh present GROUP...	says what is missing, status 1
+#	deps.sh source DIR NAME...	unpacks Debian's source packages, each
+#					into DIR/NAME
+#
+# A group is there when its commands and headers are, whoever installed them.
+set -eu
+
+die()
+{
+	echo "deps.sh: $*" >&2
+	exit 1
+}
+
+manager()
+{
+	for m in apt-get apk dnf pacman; do
+		if command -v $m >/dev/null; then
+			echo $m
+			return
+		fi
+	done
+	die "no package manager known here; needed for '$*': see 'packages' in deps.sh"
+}
+
+# packages MANAGER GROUP
+packages()
+{
+	case $1:$2 in
+	apt-get:build)	echo make gcc musl-tools linux-libc-dev dpkg-dev ;;
+	apt-get:san)	echo gcc libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
+	apt-get:fuzz)	echo clang llvm libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
+	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
+			    python3-cryptography python3-zstandard mandoc ;;
+	apt-get:root)	echo util-linux mount fdisk e2fsprogs strace procps ;;
+	apk:build)	echo make gcc musl-dev linux-headers pkgconf \
+			    fuse3-dev fuse3-static zstd-dev zstd-static ;;
+	apk:test)	echo python3 py3-pytest py3-pytest-timeout \
+			    py3-cryptography py3-zstandard mandoc ;;
+	apk:root)	echo util-linux mount sfdisk e2fsprogs strace procps ;;
+	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers dpkg-dev ;;
+	dnf:san)	echo gcc libasan libubsan pkgconf libzstd-devel fuse3-devel ;;
+	dnf:test)	echo python3 python3-pytest python3-pytest-timeout \
+			    python3-cryptography python3-zstandard mandoc ;;
+	dnf:root)	echo util-linux e2fsprogs strace procps-ng ;;
+	pacman:build)	echo make gcc musl kernel-headers-musl dpkg ;;
+	pacman:san)	echo gcc pkgconf zstd fuse3 ;;
+	pacman:test)	echo python python-pytest python-pytest-timeout \
+			    python-cryptography python-zstandard mandoc ;;
+	pacman:root)	echo util-linux e2fsprogs strace procps-ng ;;
+	*)		die "no names of packages known for '$2' with $1" ;;
+	esac
+}
+
+commands()
+{
+	for c; do
+		if ! command -v "$c" >/dev/null; then
+			echo "deps.sh: $c is missing" >&2
+			return 1
+		fi
+	done
+}
+
+headers()
+{
+	cc=$1
+	shift
+	for h; do
+		if ! echo "#include <$h>" | $cc -I/usr/include/fuse3 -D_FILE_OFFSET_BITS=64 \
+		    -DFUSE_USE_VERSION=312 -E - >/dev/null 2>&1; then
+			echo "deps.sh: the header $h is missing" >&2
+			return 1
+		fi
+	done
+}
+
+present()
+{
+	case $1 in
+	build)	commands make "${CC:-musl-gcc}" ;;
+	san)	commands "${CC:-gcc}" pkg-config &&
+		    headers "${CC:-gcc}" bearssl.h zstd.h fuse_lowlevel.h ;;
+	fuzz)	commands clang llvm-symbolizer pkg-config &&
+		    headers clang bearssl.h zstd.h fuse_lowlevel.h ;;
+	test)	commands mandoc "${PYTHON:-/usr/bin/python3}" &&
+		    "${PYTHON:-/usr/bin/python3}" -c \
+		    'import pytest, pytest_timeout, cryptography, zstandard' ;;
+	root)	commands losetup mount sfdisk mkfs.ext4 strace ps ;;
+	*)	die "no such group: $1" ;;
+	esac
+}
+
+# A fresh system has no package lists, an old one lists of packages that are
+# gone: they are fetched only when it does not work without.
+apt_install()
+{
+	export DEBIAN_FRONTEND=noninteractive
+	if apt-get install -qq -y --no-install-recommends "$@" >/dev/null 2>&1; then
+		return
+	fi
+	apt-get update -qq || true
+	apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
+install()
+{
+	m=$(manager "$@")
+	list=
+	for g; do
+		list="$list $(packages "$m" "$g")"
+	done
+	[ "$(id -u)" = 0 ] || die "install these packages, or do this as root:$list"
+	echo "installing$list"
+	# shellcheck disable=SC2086 # a list of words
+	case $m in
+	apt-get) apt_install $list ;;
+	apk)	apk add -q $list ;;
+	dnf)	dnf install -q -y $list ;;
+	pacman)	pacman -S --needed --noconfirm $list ;;
+	esac
+}
+
+present_all()
+{
+	for g; do
+		present "$g" || exit 1
+	done
+}
+
+need()
+{
+	missing=
+	for g; do
+		present "$g" || missing="$missing $g"
+	done
+	# shellcheck disable=SC2086
+	[ -z "$missing" ] || install $missing
+}
+
+# apt with source lists of our own in $apt, so that the system's stay as they
+# are.  The sandbox user could not write there.
+own_apt()
+{
+	apt-get -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/parts" \
+	    -o Dir::State::Lists="$apt/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
+	    -o Acquire::Languages=none -o APT::Sandbox::User=root "$@"
+}
+
+# Lists come in two forms, and rarely name sources as well as binaries.
+source_lists()
+{
+	mkdir -p "$apt/parts" "$apt/lists/partial"
+	for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+		[ ! -r "$f" ] || sed -n 's/^[[:space:]]*deb[[:space:]]/deb-src /p' "$f" \
+		    >"$apt/parts/$(basename "$f")"
+	done
+	for f in /etc/apt/sources.list.d/*.sources; do
+		[ ! -r "$f" ] || sed 's/^Types:.*/Types: deb-src/' "$f" \
+		    >"$apt/parts/$(basename "$f")"
+	done
+}
+
+# apt checks the sources' hashes against the signed release, so dpkg-source
+# (which wants the maintainers' keys) does not have to.
+source_packages()
+{
+	command -v dpkg-source >/dev/null && command -v apt-get >/dev/null ||
+	    die "cannot fetch the sources of $2… here (no apt-get and dpkg-source): give
+directories with BEARSSL_SRC=, FUSE_SRC=, ZSTD_SRC=, or libraries with BEARSSL_LIBS=
+and so on; see the Makefile.  On Debian: make deps"
+	mkdir -p "$1"
+	top=$(cd "$1" && pwd)
+	shift
+	apt=$top/.apt
+	source_lists
+	# A list of somebody else's that cannot be reached is no obstacle.
+	own_apt -qq update || true
+	for name; do
+		rm -rf "$top/.new" "${top:?}/$name"
+		mkdir "$top/.new"
+		(cd "$top/.new" && own_apt -qq source --download-only "$name" &&
+		    dpkg-source --no-check -x ./*.dsc src >/dev/null) ||
+		    die "cannot get the source package $name"
+		mv "$top/.new/src" "$top/$name"
+	done
+	rm -rf "$top/.new" "$apt"
+}
+
+[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME..."
+what=$1
+shift
+case $what in
+install) install "$@" ;;
+present) present_all "$@" ;;
+need)	need "$@" ;;
+source)	source_packages "$@" ;;
+*)	die "no such action: $what" ;;
+esac
