@@ -376,6 +376,13 @@ fetch_fd(const struct fetch *f)
 	return f->event;
 }
 
+/* fetch_first() looks by itself whether its chunk is there. */
+static void
+nothing(struct fetch_wait *w, const uint8_t *data, int rc)
+{
+	(void)w, (void)data, (void)rc;
+}
+
 int
 fetch_first(struct fetch *f, struct fetch_wait *w, int stop_fd, struct err *e)
 {
@@ -384,23 +391,28 @@ fetch_first(struct fetch *f, struct fetch_wait *w, int stop_fd, struct err *e)
 		{ .fd = stop_fd, .events = POLLIN },
 	};
 	unsigned long long failed = f->stats.failed;
-	int rc = fetch_get(f, w) ? 1 : 0;
+	int rc = 0;
 
+	w->ready = nothing;
+	if (fetch_get(f, w))
+		return 0;
 	f->quiet = 1;
-	while (rc == 0 && cache_find(&f->cache, &w->want)->state == SLOT_LOADING) {
+	while (rc == 0 && fetch_peek(f, &w->want) == NULL) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			rc = err_set(e, ST_FAIL, -errno, "poll: %s", strerror(errno));
 		else if (p[1].revents)
 			rc = err_set(e, ST_FAIL, -EINTR, "interrupted");
 		else
 			fetch_turn(f);
-		if (rc == 0 && f->stats.failed != failed) {
+		if (rc < 0) {
+			fetch_cancel(f, w);
+		} else if (f->stats.failed != failed) {
 			*e = f->last;
 			rc = -EIO;
 		}
 	}
 	f->quiet = 0;
-	return rc < 0 ? rc : 0;
+	return rc;
 }
 
 void

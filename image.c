@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "ahead.h"
+#include "clock.h"
 #include "config.h"
 #include "image.h"
 
@@ -59,15 +59,6 @@ struct image {
 	int free_bufs;
 	int ended;
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* ---- one read's life ---- */
 
@@ -311,7 +302,7 @@ image_read(struct image *m, uint64_t offset, uint32_t len, void *tag)
 	r->len = len;
 	r->answered = 0;
 	r->left = 0;
-	r->deadline = now_ms() + m->conf.timeout * 1000ll;
+	r->deadline = clock_ms() + m->conf.timeout * 1000ll;
 	r->next = &m->ring;
 	r->prev = m->ring.prev;
 	r->prev->next = m->ring.prev = r;
@@ -346,7 +337,7 @@ image_expire(struct image *m)
 
 	if (m->ring.next == &m->ring || m->conf.timeout == 0)
 		return -1;
-	now = now_ms();
+	now = clock_ms();
 	while (m->ring.next != &m->ring && m->ring.next->deadline <= now)
 		abandon(m->ring.next, -EIO);
 	if (m->in_line)

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "assign.h"
+#include "clock.h"
 #include "config.h"
 #include "daemon.h"
 #include "fetch.h"
@@ -53,15 +53,6 @@ struct mapping {
 	struct err err;
 };
 
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* ---- prepare ---- */
 
 static uint64_t
@@ -80,6 +71,7 @@ static int
 start_fetch(struct mapping *m, struct err *e)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	struct sysinfo si;
 	struct fetch_conf c = {
 		.source = m->snap.source,
 		.key = snap_key(&m->snap),
@@ -89,6 +81,8 @@ start_fetch(struct mapping *m, struct err *e)
 		.loads = LOADS_DEFAULT,
 	};
 
+	if (sysinfo(&si) == 0 && c.cache > (uint64_t)si.totalram * si.mem_unit / 2)
+		return err_set(e, ST_USAGE, -EINVAL, "--cache: more than half of this machine's memory");
 	return (m->fetch = fetch_new(&c, e)) ? 0 : -ENOMEM;
 }
 
@@ -291,7 +285,7 @@ end(struct mapping *m)
 		err_set(&m->err, ST_FAIL, -EINTR, "interrupted");
 	}
 	m->state = ENDING;
-	m->deadline = now_ms() + TEARDOWN_MS;
+	m->deadline = clock_ms() + TEARDOWN_MS;
 	image_end(m->image);
 	if (!m->assign_busy)
 		begin(m, ASSIGN_DETACH);
@@ -359,7 +353,7 @@ turn(struct mapping *m, const struct pollfd *p)
 		m->check_again = 0;
 		begin(m, ASSIGN_CHECK);
 	}
-	if (m->state == ENDING && now_ms() >= m->deadline) {
+	if (m->state == ENDING && clock_ms() >= m->deadline) {
 		say("%s could not be detached in time", m->loop.path);
 		m->state = ENDED;
 	}

@@ -35,7 +35,7 @@ void
 report_map(const struct opts *o, const struct report_map *r)
 {
 	const struct part *p;
-	char name[4096], size[HUMAN_SIZE];
+	char name[4096], size[10];
 	int i;
 
 	run_unescape(r->name, name, sizeof(name));
