@@ -322,28 +322,31 @@ head_end(struct h2 *h, struct err *e)
 
 /* --- input --- */
 
-/* Hands body bytes on, from where they are. */
-static int
+/* Hands body bytes on, from where they are, up to the length that was promised: what is more ends the stream. */
+static void
 data_bytes(struct h2 *h, const uint8_t *p, uint32_t n)
 {
 	uint32_t body = h->len > h->pad ? h->len - h->pad : 0;
 	struct h2_stream *s = h->body;
+	int excess;
 
 	if (n > body)
 		n = body;
 	if (!s || n == 0)
-		return 0;
+		return;
+	excess = s->length >= 0 && n > s->length - s->got;
+	if (excess)
+		n = (uint32_t)(s->length - s->got);
 	h->received += n;
 	s->got += n;
-	if (s->length >= 0 && s->got > s->length) {
+	if (n && h->ev->data(h->ctx, s->user, p, n) < 0 && h->body == s)
+		h2_cancel(h, s);
+	if (excess && h->body == s) {
 		uint32_t id = s->id;
 
 		h2_finish(h, s, H2_LENGTH, 0);
 		h2_reset_stream(h, id, PROTOCOL_ERROR);
-	} else if (h->ev->data(h->ctx, s->user, p, n) < 0 && h->body == s) {
-		h2_cancel(h, s);
 	}
-	return 0;
 }
 
 /* The frame's payload is through. */
