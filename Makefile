@@ -127,7 +127,71 @@ $(fuzzers): %: %.o $B/test/replay.o $B/pbsmap.a
 	@$(link)
 endif
 
--include $(wildcard $B/*.d $B/test/*.d)
+# What the tests need besides: written without pbsmap's own code, with other
+# libraries and the system's libc.
+tools = build/test/mkstore build/test/pbsd
+HOSTCC = gcc
+tool_objs = $(patsubst test/%.c,build/test/host/%.o,$(wildcard test/$1*.c))
+build/test/mkstore: $(call tool_objs,mk)
+	@$(HOSTCC) -o $@ $^ -lcrypto -lzstd -lz -lpthread
+build/test/pbsd: $(call tool_objs,pbsd)
+	@$(HOSTCC) -o $@ $^ -lnghttp2 -lssl -lcrypto -lz -lpthread
+build/test/host/%.o: test/%.c Makefile
+	@mkdir -p $(@D)
+	@echo "	$@"
+	@$(HOSTCC) -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(WARN) -O2 -g -MMD -MP -c -o $@ $<
+
+-include $(wildcard $B/*.d $B/test/*.d build/test/host/*.d)
+
+# The parts of make test.  Each gets what it needs by itself, then tests what
+# $B has.  T= more of pytest's options, as T='-k name -x'.
+T =
+need = @CC="$(CC)" PYTHON="$(PYTHON)" ./deps.sh need
+pytest = BUILD=$B $(PYTHON) -m pytest $(T)
+
+check:
+	$(need) build tools test
+	@$(MAKE) all tests
+	$(pytest) -m 'not root and not slow and not qemu' test
+check-root:
+	$(need) build tools test root
+	@$(MAKE) all tools
+	$(pytest) -m 'root and not slow and not qemu' test
+check-slow:
+	$(need) build tools test root
+	@$(MAKE) all tests
+	$(pytest) -m 'slow or qemu' test
+san:
+	$(need) san test
+	@$(MAKE) MODE=san all tests
+	@$(MAKE) MODE=san san-run
+san-run:
+	$(pytest) $(wildcard test/unit_*.c test/fuzz_*.c)
+test:
+	@rc=0; for part in check san check-root; do $(MAKE) $$part || rc=1; done; exit $$rc
+test-full:
+	@rc=0; for part in test check-slow; do $(MAKE) $$part || rc=1; done; exit $$rc
+tests: $(units) $(fuzzers) $(if $(MODE),,tools)
+tools: $(foreach x,$(tools),$(if $(call tool_objs,$(patsubst mkstore,mk,$(notdir $x))),$x))
+
+# FUZZ=json: this target alone; what crashes it stays in build/fuzz.
+FUZZ = $(patsubst test/fuzz_%.c,%,$(wildcard test/fuzz_*.c))
+SECONDS = 60
+fuzz:
+	$(need) fuzz
+	@$(MAKE) MODE=fuzz $(FUZZ:%=build/fuzz/test/fuzz_%)
+	@for x in $(FUZZ); do mkdir -p build/fuzz/corpus/$$x test/corpus/$$x; \
+	    build/fuzz/test/fuzz_$$x -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 \
+	    -artifact_prefix=build/fuzz/$$x- build/fuzz/corpus/$$x test/corpus/$$x || exit 1; done
+
+bench:
+	$(need) build tools
+	@$(MAKE) all tools
+	@test/bench
+demo:
+	$(need) build root
+	@$(MAKE) all
+	@./demo.sh $(BIN)
 
 # The libraries, once; under a lock, since two makes may run in one tree.
 $L/done: libs.mk
@@ -144,6 +208,15 @@ $(fetched:%=build/src/%) &:
 	@./deps.sh source build/src $(fetched)
 
 deps:
-	./deps.sh need build
+	$(need) build
+install: all
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pbsmap
+	install -D -m 644 pbsmap.1 $(DESTDIR)$(PREFIX)/share/man/man1/pbsmap.1
+clean:
+	rm -f pbsmap
+	[ ! -d build ] || find build \( -name lib -o -name src \) -prune -o -type f -exec rm -f {} +
+distclean:
+	rm -rf pbsmap build
 
-.PHONY: all objects libs deps
+.PHONY: all objects libs tests tools check check-root check-slow san san-run test test-full \
+	fuzz bench demo deps install clean distclean

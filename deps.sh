@@ -35,21 +35,25 @@ packages()
 	apt-get:build)	echo make gcc musl-tools linux-libc-dev dpkg-dev ;;
 	apt-get:san)	echo gcc libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
 	apt-get:fuzz)	echo clang llvm libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
+	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev ;;
 	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard mandoc ;;
 	apt-get:root)	echo util-linux mount fdisk e2fsprogs strace procps ;;
 	apk:build)	echo make gcc musl-dev linux-headers pkgconf \
 			    fuse3-dev fuse3-static zstd-dev zstd-static ;;
+	apk:tools)	echo openssl-dev zstd-dev zlib-dev nghttp2-dev ;;
 	apk:test)	echo python3 py3-pytest py3-pytest-timeout \
 			    py3-cryptography py3-zstandard mandoc ;;
 	apk:root)	echo util-linux mount sfdisk e2fsprogs strace procps ;;
 	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers dpkg-dev ;;
 	dnf:san)	echo gcc libasan libubsan pkgconf libzstd-devel fuse3-devel ;;
+	dnf:tools)	echo gcc openssl-devel libzstd-devel zlib-devel libnghttp2-devel ;;
 	dnf:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard mandoc ;;
 	dnf:root)	echo util-linux e2fsprogs strace procps-ng ;;
 	pacman:build)	echo make gcc musl kernel-headers-musl dpkg ;;
 	pacman:san)	echo gcc pkgconf zstd fuse3 ;;
+	pacman:tools)	echo gcc openssl zstd zlib libnghttp2 ;;
 	pacman:test)	echo python python-pytest python-pytest-timeout \
 			    python-cryptography python-zstandard mandoc ;;
 	pacman:root)	echo util-linux e2fsprogs strace procps-ng ;;
@@ -80,6 +84,16 @@ headers()
 	done
 }
 
+modules()
+{
+	for m; do
+		if ! "${PYTHON:-/usr/bin/python3}" -c "import $m" 2>/dev/null; then
+			echo "deps.sh: the Python module $m is missing" >&2
+			return 1
+		fi
+	done
+}
+
 present()
 {
 	case $1 in
@@ -88,9 +102,9 @@ present()
 		    headers "${CC:-gcc}" bearssl.h zstd.h fuse_lowlevel.h ;;
 	fuzz)	commands clang llvm-symbolizer pkg-config &&
 		    headers clang bearssl.h zstd.h fuse_lowlevel.h ;;
+	tools)	commands gcc && headers gcc openssl/ssl.h zstd.h zlib.h nghttp2/nghttp2.h ;;
 	test)	commands mandoc "${PYTHON:-/usr/bin/python3}" &&
-		    "${PYTHON:-/usr/bin/python3}" -c \
-		    'import pytest, pytest_timeout, cryptography, zstandard' ;;
+		    modules pytest pytest_timeout cryptography zstandard ;;
 	root)	commands losetup mount sfdisk mkfs.ext4 strace ps ;;
 	*)	die "no such group: $1" ;;
 	esac
