@@ -37,7 +37,6 @@ IMAGES = {
     'zero': (f'vm/102/{T1}', 'zero.img', 'zero.img', {'key': 'scrypt'}),
     'pbkdf2': (f'vm/103/{T1}', 'drive-scsi1.img', 'mbr.img', {'key': 'pbkdf2'}),
     'signed': (f'host/signed/{T1}', 'drive-scsi1.img', 'mbr.img', {'key': 'none'}),
-    'signed-nokey': (f'host/signed/{T1}', 'drive-scsi1.img', 'mbr.img', {}),
     'nested': (f'host/nested/{T1}', 'drive-scsi1.img', 'mbr.img', {'ns': 'a/b'}),
 }
 SUMS = {name: s for s, name in (line.split() for line in (GOLDEN / 'SHA256SUMS').read_text().splitlines())}
@@ -231,7 +230,7 @@ class Place:
         return self.failed(r, status, *words)
 
     def failed(self, r, status, *words):
-        assert r.returncode == status, (r.returncode, r.stdout, r.stderr)
+        assert r.returncode in (status if isinstance(status, tuple) else (status,)), (r.returncode, r.stdout, r.stderr)
         assert r.stdout == ''
         lines = r.stderr.splitlines()
         assert lines and all(line.startswith('pbsmap: ') or line.startswith(' ') for line in lines), r.stderr
