@@ -388,18 +388,17 @@ uint64_t
 loop_size(int nr)
 {
 	char path[64], line[32];
-	uint64_t size = 0;
 	struct loop l;
+	off_t end;
 
 	snprintf(path, sizeof path, "/sys/block/loop%d/size", nr);
 	if (read_line(path, line, sizeof line) == 0)
 		return strtoull(line, NULL, 10) * 512;
 	if (has_sys() || loop_open(nr, &l, NULL) != 0)
 		return 0;
-	if (ioctl(l.fd, BLKGETSIZE64, &size) != 0)
-		size = 0;
+	end = lseek(l.fd, 0, SEEK_END);
 	close(l.fd);
-	return size;
+	return end > 0 ? (uint64_t)end : 0;
 }
 
 int

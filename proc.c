@@ -222,7 +222,9 @@ is_fuse_fd(void *ctx, pid_t pid, const char *fd, const char *link)
 	if (connection == 0 || read_text(path, text, sizeof text) < 0)
 		return 1;
 	line = value_of(text, "fuse_connection");
-	return line == NULL || strtoul(line, NULL, 10) == connection;
+	if (line == NULL)
+		return 1;
+	return strtoul(line, NULL, 10) == connection ? 2 : 0;
 }
 
 int
@@ -231,8 +233,9 @@ proc_has_fuse(pid_t pid, unsigned connection)
 	/* No /proc, or no right to look: believed. A process that is gone has no descriptors. */
 	int rc = proc_fds(pid, is_fuse_fd, &connection);
 
-	return rc > 0 || rc == -EACCES || rc == -EPERM ||
-	    (rc == -ENOENT && access("/proc/self", F_OK) != 0);
+	if (rc >= 0)
+		return rc;
+	return rc == -EACCES || rc == -EPERM || access("/proc/self", F_OK) != 0;
 }
 
 int

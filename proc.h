@@ -25,8 +25,8 @@ void proc_name(pid_t pid, char *out, size_t cap);
 /* Is it the process of a mapping: alive (no zombie), root's, called pbsmap or proxmox-backup-…? What
  * cannot be known without /proc is believed. */
 int proc_is_mapper(pid_t pid);
-/* Does it hold /dev/fuse, for this connection (minor number of the mount; 0: any; kernels
- * that don't tell are believed)? 1 too when it may not be looked at. */
+/* Does it hold /dev/fuse for this connection (minor number of the mount; 0: any)? 0: no; 1: it holds one,
+ * or may not be looked at; 2: just this one (newer kernels tell). */
 int proc_has_fuse(pid_t pid, unsigned connection);
 
 /* A handle on a process that stays its own: a pidfd, or -1 on kernels without them. -ESRCH: gone. */

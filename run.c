@@ -1,0 +1,524 @@
+/*
+ * The registry of mappings: files in /run/pbs-loopdev, shared with the
+ * official client, which knows no locks: ours (flock on the directory) keeps
+ * pbsmap's processes apart, O_EXCL the two programs.
+ *
+ * The pid file is written before the mount point is made and removed after
+ * it, so whoever sees a name finds its process.  What a mount point answers
+ * depends on its server: files are opened by O_PATH and never asked.
+ */
+#include "run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "loop.h"
+#include "part.h"
+#include "proc.h"
+
+#define LOCK_MS 10000			/* longer than any clean-up under the lock */
+#define YOUNG 60			/* s that a mapping may take from its pid file to its device */
+#define STOP_MS 10000			/* as the official client waits */
+#define DETACH_MS 2000			/* udev and blkid hold devices for a moment */
+#define MOUNTS_MAX 16			/* stacked on one name */
+
+static void
+nap(int ms)
+{
+	const struct timespec t = { 0, ms * 1000000L };
+
+	nanosleep(&t, NULL);
+}
+
+/* ---- the directory ---- */
+
+int
+run_dir(int make, struct err *e)
+{
+	struct stat st;
+	int fd, rc;
+
+	if (make) {
+		mkdir("/run", 0755);
+		mkdir(RUN_DIR, 0755);
+	}
+	fd = open(RUN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		rc = -errno;
+		if (rc == -ELOOP || rc == -ENOTDIR)
+			return err_set(e, ST_FAIL, rc, "%s is no directory (a link?): remove it",
+			    RUN_DIR);
+		return err_set(e, ST_FAIL, rc, "cannot open %s: %s", RUN_DIR, strerror(-rc));
+	}
+	if (fstat(fd, &st) == 0 && st.st_uid == 0 && (st.st_mode & 022) == 0)
+		return fd;
+	/* Made with root's umask, or by the official client with a lax one. */
+	if (make && st.st_uid == 0 && fchmod(fd, 0755) == 0)
+		return fd;
+	close(fd);
+	return err_set(e, ST_FAIL, -EPERM, "%s: others than root may write there: not used",
+	    RUN_DIR);
+}
+
+/* 0 or a negative errno. A process that was stopped while it has the lock shall not stop all others. */
+static int
+lock(int dirfd, int how, int timeout_ms, struct err *e)
+{
+	while (flock(dirfd, how | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_set(e, ST_FAIL, -errno, "cannot lock %s: %s", RUN_DIR,
+			    strerror(errno));
+		if ((timeout_ms -= 10) < 0)
+			return err_set(e, ST_BUSY, -EBUSY, "%s is locked by another process",
+			    RUN_DIR);
+		nap(10);
+	}
+	return 0;
+}
+
+static void
+unlock(int dirfd)
+{
+	flock(dirfd, LOCK_UN);
+}
+
+/* ---- what there is of a name ---- */
+
+/* One look at a name. */
+struct look {
+	int dirfd;
+	int has_pid_file, has_file;	/* ours by their looks: root's, small, regular */
+	int is_mounted;
+	int is_young;
+	unsigned connection;		/* FUSE: minor number of the mount; 0: unknown */
+	char path[sizeof RUN_DIR + RUN_NAME];
+};
+
+static int
+is_recent(const struct stat *st)
+{
+	time_t age = time(NULL) - st->st_mtime;
+
+	return age > -YOUNG && age < YOUNG;
+}
+
+/* A pid file's number; 0: there is none. Anything but digits is somebody else's file. */
+static pid_t
+read_pid(struct look *k, const char *name)
+{
+	char file[RUN_NAME + 4], text[16];
+	struct stat st;
+	long pid = 0;
+	ssize_t n;
+	int fd;
+
+	run_pid_name(name, file);
+	fd = openat(k->dirfd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof text - 1);
+	if (n >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0) {
+		text[n] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		if (strspn(text, "0123456789") == strlen(text)) {
+			pid = strtol(text, NULL, 10);
+			k->has_pid_file = 1;
+			k->is_young |= is_recent(&st);
+		}
+	}
+	close(fd);
+	return pid > 1 && pid < 1 << 30 ? (pid_t)pid : 0;
+}
+
+static int
+look_mount(void *ctx, const struct proc_mount *m)
+{
+	struct look *k = ctx;
+
+	if (strcmp(m->point, k->path) == 0) {
+		k->is_mounted = 1;
+		if (strncmp(m->type, "fuse", 4) == 0)
+			k->connection = minor(m->dev);
+	}
+	return 0;
+}
+
+/* The mount point: covered by its mount, or an empty file of root's. */
+static void
+look_file(struct look *k, const char *name)
+{
+	struct stat st;
+	int fd;
+
+	proc_mounts(0, look_mount, k);
+	if (k->is_mounted) {
+		k->has_file = 1;
+		return;
+	}
+	fd = openat(k->dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && st.st_size == 0) {
+		k->has_file = 1;
+		k->is_young |= is_recent(&st);
+	}
+	close(fd);
+}
+
+/* A process that serves this mount, found without a pid file. */
+static int
+look_owner(void *ctx, pid_t pid)
+{
+	const struct look *k = ctx;
+
+	return proc_is_mapper(pid) && proc_has_fuse(pid, k->connection) == 2 ? (int)pid : 0;
+}
+
+static int
+look_any(void *ctx, pid_t pid)
+{
+	const struct look *k = ctx;
+
+	return proc_is_mapper(pid) && proc_has_fuse(pid, k->connection);
+}
+
+/* No pid file: the official client writes it after it has mounted. A kernel
+ * that does not tell whose a mount is leaves only patience. */
+static enum run_state
+judge_nameless(struct look *k, struct run_entry *ent)
+{
+	int pid;
+
+	if (!k->is_mounted)
+		return k->is_young && ent->loop_nr < 0 ? RUN_STARTING : RUN_DEAD;
+	pid = proc_each(look_owner, k);
+	if (pid <= 0)
+		return proc_each(look_any, k) > 0 ? RUN_STARTING : RUN_DEAD;
+	ent->pid = pid;
+	return ent->loop_nr >= 0 ? RUN_ALIVE : RUN_STARTING;
+}
+
+/* A living process may have got a dead one's number, and be another mapping's:
+ * it is believed only as far as nothing speaks against it. */
+static enum run_state
+judge(struct look *k, struct run_entry *ent)
+{
+	int fuse;
+
+	if (ent->pid == 0)
+		return judge_nameless(k, ent);
+	if (ent->pid == getpid() || !proc_is_mapper(ent->pid))
+		return RUN_DEAD;
+	fuse = proc_has_fuse(ent->pid, k->connection);
+	if (fuse && ent->loop_nr >= 0)
+		return RUN_ALIVE;
+	if (k->is_young && ent->loop_nr < 0 && (fuse || !k->is_mounted))
+		return RUN_STARTING;
+	/* With neither mount nor device there is nothing but files to clean. */
+	return fuse && k->is_mounted && ent->loop_nr < 0 ? RUN_LOST : RUN_DEAD;
+}
+
+/* Fills *ent for its name, and *k. 0: there is no such mapping, 1: there is. */
+static int
+look(int dirfd, struct run_entry *ent, struct look *k)
+{
+	memset(k, 0, sizeof *k);
+	k->dirfd = dirfd;
+	snprintf(k->path, sizeof k->path, "%s/%s", RUN_DIR, ent->name);
+	ent->pid = read_pid(k, ent->name);
+	look_file(k, ent->name);
+	ent->loop_nr = -1;
+	ent->size = 0;
+	if (!k->has_pid_file && !k->has_file)
+		return 0;
+	ent->loop_nr = loop_by_backing(k->path);
+	if (ent->loop_nr >= 0)
+		ent->size = loop_size(ent->loop_nr);
+	ent->state = judge(k, ent);
+	return 1;
+}
+
+int
+run_again(int dirfd, struct run_entry *ent)
+{
+	struct look k;
+
+	return look(dirfd, ent, &k);
+}
+
+/* ---- all of them ---- */
+
+static int
+is_pid_name(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n >= 4 && strcmp(name + n - 4, ".pid") == 0;
+}
+
+/* The name a lone pid file belongs to: images end in .img. 0 when it is not alone. */
+static int
+name_of_pid(const struct run_entry *all, int count, const char *file, char name[RUN_NAME])
+{
+	char pid_name[RUN_NAME + 4];
+
+	for (int i = 0; i < count; i++) {
+		run_pid_name(all[i].name, pid_name);
+		if (strcmp(pid_name, file) == 0)
+			return 0;
+	}
+	snprintf(name, RUN_NAME, "%.*s.img", (int)(strlen(file) - 4), file);
+	return 1;
+}
+
+/* Reads the directory's names: mount points (pids 0) or pid files without one (1). */
+static int
+collect(int dirfd, int pids, struct run_entry *out, int count, int max)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *ent;
+	struct look k;
+
+	if (d == NULL) {
+		int rc = -errno;
+
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	while (count < max && (ent = readdir(d)) != NULL) {
+		struct run_entry *new = &out[count];
+
+		memset(new, 0, sizeof *new);
+		if (ent->d_name[0] == '.' || is_pid_name(ent->d_name) != pids ||
+		    (ent->d_type != DT_REG && ent->d_type != DT_UNKNOWN) ||
+		    strlen(ent->d_name) >= RUN_NAME)
+			continue;
+		if (!pids)
+			snprintf(new->name, sizeof new->name, "%.*s", RUN_NAME - 1, ent->d_name);
+		else if (!name_of_pid(out, count, ent->d_name, new->name))
+			continue;
+		count += look(dirfd, new, &k);
+	}
+	closedir(d);
+	return count;
+}
+
+int
+run_list(int dirfd, struct run_entry *out, int max, struct err *e)
+{
+	int count, locked = lock(dirfd, LOCK_SH, LOCK_MS, e);
+
+	/* Without the lock a name that is just being taken may look half made. */
+	if (locked < 0)
+		return locked;
+	count = collect(dirfd, 0, out, 0, max);
+	if (count >= 0)
+		count = collect(dirfd, 1, out, count, max);
+	unlock(dirfd);
+	if (count < 0)
+		return err_set(e, ST_FAIL, count, "cannot read %s: %s", RUN_DIR, strerror(-count));
+	return count;
+}
+
+/* ---- ending and cleaning ---- */
+
+int
+run_stop(int dirfd, const struct run_entry *ent, int sig, int timeout_ms, struct err *e)
+{
+	struct run_entry now = *ent;
+	int pidfd, rc;
+
+	if (ent->pid == 0)
+		return 0;
+	pidfd = proc_open(ent->pid);
+	if (pidfd == -ESRCH)
+		return 0;
+	/* The number may have gone to another process before it was opened: look
+	 * again. From here on it cannot. */
+	if (!run_again(dirfd, &now) || now.pid != ent->pid || now.state == RUN_DEAD)
+		rc = 0;
+	else if ((rc = proc_signal(pidfd, ent->pid, sig)) == 0)
+		rc = proc_wait(pidfd, ent->pid, timeout_ms);
+	if (pidfd >= 0)
+		close(pidfd);
+	if (rc == -ESRCH)
+		rc = 0;
+	if (rc == -ETIMEDOUT)
+		return err_set(e, ST_FAIL, rc, "process %ld of %s has not ended within %d s",
+		    (long)ent->pid, ent->name, timeout_ms / 1000);
+	return rc == 0 ? 0 : err_set(e, ST_FAIL, rc, "cannot signal process %ld: %s",
+	    (long)ent->pid, strerror(-rc));
+}
+
+/* Detaches a dead mapping's loop device. Another mount namespace may have a mapping of the same name:
+ * where the mount tells which file system is ours, only devices on that one are touched. */
+static int
+clean_loop(const struct look *k, int nr, struct err *e)
+{
+	struct loop l;
+	dev_t dev;
+	int rc;
+
+	if (k->connection != 0 && loop_backing_dev(nr, &dev) == 0 &&
+	    dev != makedev(0, k->connection))
+		return 0;
+	rc = loop_open(nr, &l, e);
+	if (rc < 0)
+		return rc;
+	part_del(l.fd, nr, NULL);
+	return loop_detach(&l, DETACH_MS, e);
+}
+
+static int
+clean(const struct look *k, const struct run_entry *ent, struct err *e)
+{
+	char pid_name[RUN_NAME + 4];
+	int rc = 0;
+
+	if (ent->loop_nr >= 0)
+		rc = clean_loop(k, ent->loop_nr, e);
+	/* Never waits, and never follows a link; EINVAL: nothing is mounted there. */
+	for (int i = 0; i < MOUNTS_MAX; i++)
+		if (umount2(k->path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+			break;
+	if (k->has_file && unlinkat(k->dirfd, ent->name, 0) != 0 && errno != ENOENT && rc == 0)
+		rc = err_set(e, ST_FAIL, -errno, "cannot remove %s: %s", k->path, strerror(errno));
+	run_pid_name(ent->name, pid_name);
+	if (k->has_pid_file)
+		unlinkat(k->dirfd, pid_name, 0);
+	return rc;
+}
+
+int
+run_clean(int dirfd, const struct run_entry *ent, struct err *e)
+{
+	struct run_entry now = *ent;
+	struct look k;
+	int rc = lock(dirfd, LOCK_EX, LOCK_MS, e);
+
+	if (rc < 0)
+		return rc;
+	if (look(dirfd, &now, &k) && now.state == RUN_DEAD)
+		rc = clean(&k, &now, e);
+	unlock(dirfd);
+	return rc;
+}
+
+/* ---- taking a name ---- */
+
+/* Creates both files; the directory is locked. */
+static int
+create(int dirfd, const char *name, struct err *e)
+{
+	char pid_name[RUN_NAME + 4], text[16];
+	const char *what = pid_name;
+	int fd, rc = 0, n;
+
+	run_pid_name(name, pid_name);
+	n = snprintf(text, sizeof text, "%ld", (long)getpid());
+	fd = openat(dirfd, pid_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd >= 0) {
+		errno = EIO;
+		if (write(fd, text, (size_t)n) == n) {
+			close(fd);
+			what = name;
+			fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+			if (fd >= 0) {
+				close(fd);
+				return 0;
+			}
+		} else {
+			close(fd);
+		}
+		rc = -errno;
+		unlinkat(dirfd, pid_name, 0);
+	} else {
+		rc = -errno;
+	}
+	if (rc == -EEXIST)
+		return err_set(e, ST_BUSY, rc, "%s/%s is in the way, and no mapping: remove it",
+		    RUN_DIR, what);
+	return err_set(e, ST_FAIL, rc, "cannot create %s/%s: %s", RUN_DIR, what, strerror(-rc));
+}
+
+/* Makes way for a new mapping; the directory is locked, and again locked afterwards. 0: look again; else a
+ * negative errno: the name is taken. */
+static int
+make_way(const struct look *k, const struct run_entry *ent, struct err *e)
+{
+	int rc;
+
+	switch (ent->state) {
+	case RUN_ALIVE:
+		return err_set(e, ST_BUSY, -EEXIST, "already mapped on /dev/loop%d", ent->loop_nr);
+	case RUN_STARTING:
+		return err_set(e, ST_BUSY, -EEXIST, "is just being mapped by process %ld",
+		    (long)ent->pid);
+	case RUN_DEAD:
+		rc = clean(k, ent, e);
+		/* A device that is still held goes away by itself. */
+		if (rc < 0 && rc != -EBUSY)
+			return rc;
+		say("removed what was left of %s", ent->name);
+		return 0;
+	case RUN_LOST:
+		break;
+	}
+	/* It needs the lock to leave. */
+	unlock(k->dirfd);
+	rc = run_stop(k->dirfd, ent, SIGINT, STOP_MS, e);
+	if (rc == 0)
+		say("ended process %ld: %s had lost its device", (long)ent->pid, ent->name);
+	return rc < 0 ? rc : lock(k->dirfd, LOCK_EX, LOCK_MS, e);
+}
+
+int
+run_claim(int dirfd, const char *name, struct err *e)
+{
+	struct run_entry ent;
+	struct look k;
+	int rc = lock(dirfd, LOCK_EX, LOCK_MS, e), tries = 3;
+
+	if (rc < 0)
+		return rc;
+	memset(&ent, 0, sizeof ent);
+	snprintf(ent.name, sizeof ent.name, "%s", name);
+	while (rc == 0 && tries-- > 0 && look(dirfd, &ent, &k))
+		rc = make_way(&k, &ent, e);
+	if (rc == 0)
+		rc = create(dirfd, name, e);
+	unlock(dirfd);
+	return rc;
+}
+
+void
+run_release(int dirfd, const char *name)
+{
+	char pid_name[RUN_NAME + 4];
+	struct look k = { .dirfd = dirfd };
+	int locked = lock(dirfd, LOCK_EX, DETACH_MS, NULL);
+
+	/* Without the lock all the same: nobody else touches a living process's files. */
+	if (read_pid(&k, name) == getpid()) {
+		run_pid_name(name, pid_name);
+		unlinkat(dirfd, name, 0);
+		unlinkat(dirfd, pid_name, 0);
+	}
+	if (locked == 0)
+		unlock(dirfd);
+}
