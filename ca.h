@@ -5,7 +5,7 @@
 #ifndef CA_H
 #define CA_H
 
-#include <bearssl_x509.h>
+#include <bearssl.h>
 #include <stddef.h>
 
 #include "err.h"

@@ -16,6 +16,7 @@
 
 #include "err.h"
 #include "trust.h"
+#include "wait.h"	/* net_clock(): all deadlines are on that clock, in ms */
 
 struct net;
 
@@ -28,9 +29,6 @@ struct net_conf {
 	int connect_ms;			/* for each address; 0: 10 s */
 	int dead_ms;			/* TCP gives a silent peer up; 0: 30 s */
 };
-
-/* Milliseconds since some start. All deadlines are on this clock. */
-int64_t net_clock(void);
 
 /* ALL_PROXY, or NULL. */
 const char *net_proxy(void);

@@ -5,7 +5,7 @@
 #ifndef TRUST_H
 #define TRUST_H
 
-#include <bearssl_x509.h>
+#include <bearssl.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +35,8 @@ struct cert_seen {
 	int64_t not_before, not_after;	/* epoch seconds; both 0: unknown */
 	char names[256];
 	char key[24];
+	char why[400];			/* why it is not trusted */
+	int usable;			/* a person's yes would do */
 	enum trust_by by;
 };
 

@@ -1,0 +1,184 @@
+/*
+ * Names to addresses.
+ *
+ * getaddrinfo() may block for long and cannot be called off, so a thread does it that
+ * nobody waits for longer than he wants to. What the thread needs belongs to both sides: the last
+ * one to leave frees it.
+ */
+#include "resolve.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "wait.h"
+
+struct lookup {
+	atomic_int users;		/* 2: thread and asker */
+	int done;			/* eventfd: rc and list are there */
+	int rc, sys;			/* getaddrinfo()'s, and errno for EAI_SYSTEM */
+	struct addrinfo *list;
+	char host[256], port[8];
+};
+
+static int
+ask(const char *host, const char *port, int flags, struct addrinfo **list)
+{
+	struct addrinfo hints = { .ai_flags = flags | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
+
+	*list = NULL;
+	return getaddrinfo(host, port, &hints, list);
+}
+
+static void
+leave(struct lookup *l)
+{
+	if (atomic_fetch_sub(&l->users, 1) > 1)
+		return;
+	if (l->list)
+		freeaddrinfo(l->list);
+	close(l->done);
+	free(l);
+}
+
+static void *
+run(void *arg)
+{
+	struct lookup *l = arg;
+	uint64_t one = 1;
+
+	l->rc = ask(l->host, l->port, 0, &l->list);
+	l->sys = errno;
+	while (write(l->done, &one, sizeof one) < 0 && errno == EINTR)
+		;
+	leave(l);
+	return NULL;
+}
+
+static int
+take(const struct addrinfo *ai, struct addr *out, int n)
+{
+	for (; ai && n < ADDRS_MAX; ai = ai->ai_next) {
+		if (ai->ai_addrlen > sizeof out[n].sa)
+			continue;
+		memcpy(&out[n].sa, ai->ai_addr, ai->ai_addrlen);
+		out[n++].len = ai->ai_addrlen;
+	}
+	return n;
+}
+
+static int
+numeric(const char *host, const char *port, struct addr *out, int n)
+{
+	struct addrinfo *list;
+
+	if (ask(host, port, AI_NUMERICHOST, &list))
+		return n;
+	n = take(list, out, n);
+	freeaddrinfo(list);
+	return n;
+}
+
+/* Signals are the other threads' matter. */
+static int
+start(struct lookup *l)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	sigset_t all, old;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	rc = pthread_create(&thread, &attr, run, l);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -rc;
+}
+
+static int
+explain(const char *host, int gai, int sys, struct err *e)
+{
+	if (access("/etc/resolv.conf", F_OK))
+		return err_set(e, ST_FAIL, -ENOENT, "cannot look up %s: this system has no /etc/resolv.conf; "
+		    "use a numeric address", host);
+	if (gai == EAI_NONAME)
+		return err_set(e, ST_FAIL, -ENOENT, "cannot look up %s: there is no such name", host);
+	if (gai == EAI_AGAIN)
+		return err_set(e, ST_FAIL, -EAGAIN, "cannot look up %s: no answer from the name server; "
+		    "is the network up? A numeric address works without one", host);
+	return err_set(e, ST_FAIL, -EIO, "cannot look up %s: %s", host,
+	    gai == EAI_SYSTEM ? strerror(sys) : gai_strerror(gai));
+}
+
+static struct lookup *
+lookup_new(const char *host, const char *port)
+{
+	struct lookup *l = calloc(1, sizeof *l);
+
+	if (!l)
+		return NULL;
+	l->done = eventfd(0, EFD_CLOEXEC);
+	if (l->done < 0) {
+		free(l);
+		return NULL;
+	}
+	atomic_init(&l->users, 2);
+	snprintf(l->host, sizeof l->host, "%s", host);
+	snprintf(l->port, sizeof l->port, "%s", port);
+	return l;
+}
+
+int
+resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e)
+{
+	struct lookup *l;
+	char service[8];
+	int rc, n;
+
+	snprintf(service, sizeof service, "%u", port);
+	n = numeric(host, service, out, 0);
+	if (!n && strcasecmp(host, "localhost") == 0)	/* where there is no hosts file either */
+		n = numeric("::1", service, out, numeric("127.0.0.1", service, out, 0));
+	if (n)
+		return n;
+	l = lookup_new(host, service);
+	rc = l ? start(l) : -ENOMEM;
+	if (rc) {
+		if (l) {
+			atomic_store(&l->users, 1);
+			leave(l);
+		}
+		return err_set(e, ST_FAIL, rc, "cannot look up %s: %s", host, strerror(-rc));
+	}
+	rc = wait_fd(l->done, POLLIN, cancel_fd, deadline);
+	if (!rc) {
+		n = l->rc ? 0 : take(l->list, out, 0);
+		rc = n ? n : explain(host, l->rc ? l->rc : EAI_NONAME, l->sys, e);
+	} else if (rc == -ETIMEDOUT) {
+		explain(host, EAI_AGAIN, 0, e);
+	} else {
+		err_set(e, ST_FAIL, rc, "cannot look up %s: %s", host, strerror(-rc));
+	}
+	leave(l);
+	return rc;
+}
+
+void
+addr_print(const struct addr *a, char *out, size_t cap)
+{
+	if (getnameinfo((const struct sockaddr *)&a->sa, a->len, out, (socklen_t)cap, NULL, 0, NI_NUMERICHOST))
+		snprintf(out, cap, "?");
+}
