@@ -22,6 +22,7 @@
 #define KEY_FILE_MAX (64u << 10)
 #define SECRET_MAX 1024			/* one line: password, token, passphrase */
 #define SCRYPT_MEM_MAX (256ull << 20)	/* refuse key files that want more */
+#define SCRYPT_WORK_MAX (1ull << 24)	/* n * r * p, about 4 s; today's files have 2^19 */
 #define PBKDF2_ITER_MAX 10000000u	/* about 10 s; today's files have 65535 */
 
 /* The cache of verified chunks (bytes). */
