@@ -1,0 +1,27 @@
+/* A connection and its thread; what the control side can do to all of them. */
+#ifndef PBSD_CONN_H
+#define PBSD_CONN_H
+
+#include <openssl/ssl.h>
+
+#include "pbsd_fault.h"
+#include "pbsd_wire.h"
+
+struct conn {
+	int id;
+	struct wire *wire;
+	int wake;
+	struct kick kick;		/* under conn.c's lock until taken */
+	struct conn *next, **self;
+};
+
+/* Serves fd in a thread of its own, with a reference of ctx. */
+void conn_start(int fd, SSL_CTX *ctx);
+void conn_wake_all(void);		/* the weather has changed */
+void conn_kick_all(const struct kick *k);
+/* Cuts all connections and waits until their threads are gone. */
+void conn_end_all(void);
+/* For the connection's own thread: the kick that waits, if any (1), once. */
+int conn_take_kick(struct conn *c, struct kick *k);
+
+#endif
