@@ -135,7 +135,7 @@ tool_objs = $(patsubst test/%.c,build/test/host/%.o,$(wildcard test/$1*.c))
 build/test/mkstore: $(call tool_objs,mk)
 	@$(HOSTCC) -o $@ $^ -lcrypto -lzstd -lz -lpthread
 build/test/pbsd: $(call tool_objs,pbsd)
-	@$(HOSTCC) -o $@ $^ -lnghttp2 -lssl -lcrypto -lz -lpthread
+	@$(HOSTCC) -o $@ $^ -lnghttp2 -lssl -lcrypto -ljansson -lzstd -lpthread
 build/test/host/%.o: test/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "	$@"
@@ -147,26 +147,27 @@ build/test/host/%.o: test/%.c Makefile
 # $B has.  T= more of pytest's options, as T='-k name -x'.
 T =
 need = @CC="$(CC)" PYTHON="$(PYTHON)" ./deps.sh need
-pytest = BUILD=$B $(PYTHON) -m pytest $(T)
+c_tests = $(wildcard test/unit_*.c test/fuzz_*.c)
+pytest = $(PYTHON) -m pytest $(T)
 
 check:
 	$(need) build tools test
 	@$(MAKE) all tests
-	$(pytest) -m 'not root and not slow and not qemu' test
+	BUILD=$B $(pytest) -m 'not root and not slow and not qemu' test
 check-root:
 	$(need) build tools test root
 	@$(MAKE) all tools
-	$(pytest) -m 'root and not slow and not qemu' test
+	BUILD=$B $(pytest) -m 'root and not slow and not qemu' test
 check-slow:
 	$(need) build tools test root
 	@$(MAKE) all tests
-	$(pytest) -m 'slow or qemu' test
+	BUILD=$B $(pytest) -m 'slow or qemu' test
 san:
 	$(need) san test
 	@$(MAKE) MODE=san all tests
 	@$(MAKE) MODE=san san-run
 san-run:
-	$(pytest) $(wildcard test/unit_*.c test/fuzz_*.c)
+	BUILD=$B $(pytest) $(c_tests)
 test:
 	@rc=0; for part in check san check-root; do $(MAKE) $$part || rc=1; done; exit $$rc
 test-full:
@@ -183,6 +184,14 @@ fuzz:
 	@for x in $(FUZZ); do mkdir -p build/fuzz/corpus/$$x test/corpus/$$x; \
 	    build/fuzz/test/fuzz_$$x -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 \
 	    -artifact_prefix=build/fuzz/$$x- build/fuzz/corpus/$$x test/corpus/$$x || exit 1; done
+
+# Another architecture's program, its unit tests under an emulator.
+arm64: build/arm64/cc
+	$(need) arm64 build test
+	@$(MAKE) CC=build/arm64/cc B=build/arm64 L=build/arm64/lib all tests
+	BUILD=build/arm64 RUNNER=qemu-aarch64-static $(pytest) $(c_tests)
+build/arm64/cc:
+	@./deps.sh cross build/arm64 arm64 aarch64
 
 bench:
 	$(need) build tools
@@ -219,4 +228,4 @@ distclean:
 	rm -rf pbsmap build
 
 .PHONY: all objects libs tests tools check check-root check-slow san san-run test test-full \
-	fuzz bench demo deps install clean distclean
+	fuzz arm64 bench demo deps install clean distclean

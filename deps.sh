@@ -7,6 +7,8 @@
 #	deps.sh present GROUP...	says what is missing, status 1
 #	deps.sh source DIR NAME...	unpacks Debian's source packages, each
 #					into DIR/NAME
+#	deps.sh cross DIR ARCH CPU	makes DIR/cc, a compiler for musl on
+#					another architecture (arm64 aarch64)
 #
 # A group is there when its commands and headers are, whoever installed them.
 set -eu
@@ -35,27 +37,28 @@ packages()
 	apt-get:build)	echo make gcc musl-tools linux-libc-dev dpkg-dev ;;
 	apt-get:san)	echo gcc libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
 	apt-get:fuzz)	echo clang llvm libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
-	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev ;;
+	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev libjansson-dev ;;
 	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
-			    python3-cryptography python3-zstandard mandoc ;;
+			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
 	apt-get:root)	echo util-linux mount fdisk e2fsprogs strace procps ;;
+	apt-get:arm64)	echo gcc-aarch64-linux-gnu qemu-user-static ;;
 	apk:build)	echo make gcc musl-dev linux-headers pkgconf \
 			    fuse3-dev fuse3-static zstd-dev zstd-static ;;
-	apk:tools)	echo openssl-dev zstd-dev zlib-dev nghttp2-dev ;;
+	apk:tools)	echo openssl-dev zstd-dev zlib-dev nghttp2-dev jansson-dev ;;
 	apk:test)	echo python3 py3-pytest py3-pytest-timeout \
-			    py3-cryptography py3-zstandard mandoc ;;
+			    py3-cryptography py3-zstandard py3-hpack openssl mandoc ;;
 	apk:root)	echo util-linux mount sfdisk e2fsprogs strace procps ;;
 	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers dpkg-dev ;;
 	dnf:san)	echo gcc libasan libubsan pkgconf libzstd-devel fuse3-devel ;;
-	dnf:tools)	echo gcc openssl-devel libzstd-devel zlib-devel libnghttp2-devel ;;
+	dnf:tools)	echo gcc openssl-devel libzstd-devel zlib-devel libnghttp2-devel jansson-devel ;;
 	dnf:test)	echo python3 python3-pytest python3-pytest-timeout \
-			    python3-cryptography python3-zstandard mandoc ;;
+			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
 	dnf:root)	echo util-linux e2fsprogs strace procps-ng ;;
 	pacman:build)	echo make gcc musl kernel-headers-musl dpkg ;;
 	pacman:san)	echo gcc pkgconf zstd fuse3 ;;
-	pacman:tools)	echo gcc openssl zstd zlib libnghttp2 ;;
+	pacman:tools)	echo gcc openssl zstd zlib libnghttp2 jansson ;;
 	pacman:test)	echo python python-pytest python-pytest-timeout \
-			    python-cryptography python-zstandard mandoc ;;
+			    python-cryptography python-zstandard python-hpack openssl mandoc ;;
 	pacman:root)	echo util-linux e2fsprogs strace procps-ng ;;
 	*)		die "no names of packages known for '$2' with $1" ;;
 	esac
@@ -102,9 +105,10 @@ present()
 		    headers "${CC:-gcc}" bearssl.h zstd.h fuse_lowlevel.h ;;
 	fuzz)	commands clang llvm-symbolizer pkg-config &&
 		    headers clang bearssl.h zstd.h fuse_lowlevel.h ;;
-	tools)	commands gcc && headers gcc openssl/ssl.h zstd.h zlib.h nghttp2/nghttp2.h ;;
-	test)	commands mandoc "${PYTHON:-/usr/bin/python3}" &&
-		    modules pytest pytest_timeout cryptography zstandard ;;
+	tools)	commands gcc && headers gcc openssl/ssl.h zstd.h zlib.h nghttp2/nghttp2.h jansson.h ;;
+	test)	commands mandoc openssl "${PYTHON:-/usr/bin/python3}" &&
+		    modules pytest pytest_timeout cryptography zstandard hpack ;;
+	arm64)	commands aarch64-linux-gnu-gcc qemu-aarch64-static ;;
 	root)	commands losetup mount sfdisk mkfs.ext4 strace ps ;;
 	*)	die "no such group: $1" ;;
 	esac
@@ -157,8 +161,8 @@ need()
 	[ -z "$missing" ] || install $missing
 }
 
-# apt with source lists of our own in $apt, so that the system's stay as they
-# are.  The sandbox user could not write there.
+# apt with lists of our own in $apt, so that the system's stay as they are. The
+# sandbox user could not write there.
 own_apt()
 {
 	apt-get -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/parts" \
@@ -166,17 +170,18 @@ own_apt()
 	    -o Acquire::Languages=none -o APT::Sandbox::User=root "$@"
 }
 
-# Lists come in two forms, and rarely name sources as well as binaries.
-source_lists()
+# own_lists TYPE: the system's lists for deb-src (which they rarely name) or for
+# deb of any architecture. There are two forms of list files.
+own_lists()
 {
 	mkdir -p "$apt/parts" "$apt/lists/partial"
 	for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-		[ ! -r "$f" ] || sed -n 's/^[[:space:]]*deb[[:space:]]/deb-src /p' "$f" \
-		    >"$apt/parts/$(basename "$f")"
+		[ ! -r "$f" ] || sed -n "s/^[[:space:]]*deb[[:space:]]/$1 /; s/arch=[^] ]*//; /^$1 /p" \
+		    "$f" >"$apt/parts/$(basename "$f")"
 	done
 	for f in /etc/apt/sources.list.d/*.sources; do
-		[ ! -r "$f" ] || sed 's/^Types:.*/Types: deb-src/' "$f" \
-		    >"$apt/parts/$(basename "$f")"
+		[ ! -r "$f" ] || sed "s/^Types:.*/Types: $1/; /^Architectures:/d" \
+		    "$f" >"$apt/parts/$(basename "$f")"
 	done
 }
 
@@ -192,7 +197,7 @@ and so on; see the Makefile.  On Debian: make deps"
 	top=$(cd "$1" && pwd)
 	shift
 	apt=$top/.apt
-	source_lists
+	own_lists deb-src
 	# A list of somebody else's that cannot be reached is no obstacle.
 	own_apt -qq update || true
 	for name; do
@@ -206,7 +211,33 @@ and so on; see the Makefile.  On Debian: make deps"
 	rm -rf "$top/.new" "$apt"
 }
 
-[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME..."
+# A musl compiler for another architecture out of the distribution's glibc one
+# for it: musl's package and the kernel headers of that architecture, unpacked.
+cross()
+{
+	mkdir -p "$1"
+	top=$(cd "$1" && pwd)
+	arch=$2 cpu=$3
+	apt=$top/.apt
+	own_lists deb
+	set -- -o APT::Architecture="$arch" -o APT::Architectures="$arch" \
+	    -o Dir::State::status=/dev/null
+	own_apt -qq "$@" update || true
+	(cd "$apt" && own_apt -qq "$@" download musl-dev linux-libc-dev &&
+	    for deb in ./*.deb; do dpkg-deb -x "$deb" "$top"; done) ||
+	    die "cannot get musl-dev and linux-libc-dev of $arch"
+	rm -rf "$apt"
+	specs=$top/usr/lib/$cpu-linux-musl/musl-gcc.specs
+	sed -i "s| /usr/| $top/usr/|g; s|-L/usr/|-L$top/usr/|g" "$specs"
+	cat >"$top/cc" <<-EOF
+		#!/bin/sh
+		exec $cpu-linux-gnu-gcc "\$@" -mno-outline-atomics -isystem $top/usr/include \
+		    -isystem $top/usr/include/$cpu-linux-gnu -specs $specs
+	EOF
+	chmod +x "$top/cc"
+}
+
+[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME... | cross DIR ARCH CPU"
 what=$1
 shift
 case $what in
@@ -214,5 +245,6 @@ install) install "$@" ;;
 present) present_all "$@" ;;
 need)	need "$@" ;;
 source)	source_packages "$@" ;;
+cross)	cross "$@" ;;
 *)	die "no such action: $what" ;;
 esac
