@@ -83,6 +83,8 @@ link = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 src := $(filter-out pbsmap.c,$(wildcard *.c))
 obj := $(src:%.c=$B/%.o)
 units := $(patsubst %.c,$B/%,$(wildcard test/unit_*.c))
+helpers := $(patsubst %.c,$B/%,$(filter-out test/unit_% test/fuzz_% test/replay.c \
+	$(wildcard test/mk*.c test/pbsd*.c),$(wildcard test/*.c)))
 fuzzers := $(patsubst %.c,$B/%,$(wildcard test/fuzz_*.c))
 
 all: $(BIN)
@@ -115,7 +117,7 @@ $B/%.o: %.c Makefile $(libs_done)
 	@echo "	$@"
 	@$(compile)
 
-$(units): %: %.o $B/pbsmap.a
+$(units) $(helpers): %: %.o $B/pbsmap.a
 	@$(link)
 
 # Without libFuzzer a fuzz target replays the files it is given.
@@ -129,7 +131,6 @@ endif
 
 # What the tests need besides: written without pbsmap's own code, with other
 # libraries and the system's libc.
-tools = build/test/mkstore build/test/pbsd
 HOSTCC = gcc
 tool_objs = $(patsubst test/%.c,build/test/host/%.o,$(wildcard test/$1*.c))
 build/test/mkstore: $(call tool_objs,mk)
@@ -173,7 +174,7 @@ test:
 test-full:
 	@rc=0; for part in test check-slow; do $(MAKE) $$part || rc=1; done; exit $$rc
 tests: $(units) $(fuzzers) $(if $(MODE),,tools)
-tools: $(foreach x,$(tools),$(if $(call tool_objs,$(patsubst mkstore,mk,$(notdir $x))),$x))
+tools: $(helpers) build/test/mkstore build/test/pbsd
 
 # FUZZ=json: this target alone; what crashes it stays in build/fuzz.
 FUZZ = $(patsubst test/fuzz_%.c,%,$(wildcard test/fuzz_*.c))
