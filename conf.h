@@ -20,8 +20,9 @@ int conf_load(const char *path, struct err *e);
  * other programs are run. */
 void conf_forget(void);
 
-/* Parsing alone: calls set(ctx, key, value) for each assignment of text[len] (overwritten). As systemd's EnvironmentFile: comments by '#' and ';', blanks around key and value dropped, quotes '…' and
- * "…" (with \ escapes), a backslash at the end of a line joins it with the next. "export " before a key is forgiven. */
+/* Parsing alone: calls set(ctx, key, value) for each assignment of text[len], which is overwritten and has a NUL behind it. As
+ * systemd's EnvironmentFile: comments by '#' and ';', blanks around key and value dropped, quotes '...' and "..." (with \ escapes),
+ * a backslash at the end of a line joins it with the next. "export " before a key is forgiven. */
 int conf_parse(char *text, size_t len, const char *name,
     int (*set)(void *ctx, const char *key, const char *value), void *ctx, struct err *e);
 
