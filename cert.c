@@ -42,10 +42,10 @@ next(struct der *in, unsigned *tag, struct der *value)
 	}
 	if (n > left)
 		return -1;
-	value->p = p;
-	value->len = n;
 	in->p = p + n;
 	in->len = left - n;
+	value->p = p;		/* last: the element may take its own list's place */
+	value->len = n;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "bytes.h"
 #include "cert.h"
@@ -27,11 +28,14 @@
 int
 fingerprint_parse(const char *text, uint8_t out[32])
 {
-	const char *eq = strchr(text, '=');
+	static const char before[] = "sha256 fingerprint=";	/* as the openssl command prints it */
 	char bare[96];
 	size_t n = 0;
 
-	for (text = eq ? eq + 1 : text; *text; text++) {
+	text += strspn(text, " \t\r\n");
+	if (strncasecmp(text, before, sizeof before - 1) == 0)
+		text += sizeof before - 1;
+	for (; *text; text++) {
 		if (strchr(" \t\r\n", *text))
 			continue;
 		if (n == sizeof bare)
