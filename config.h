@@ -31,9 +31,9 @@
 
 /* Fetching. */
 #define LOADS_MAX 64			/* chunks on their way at once, at most */
-#define LOADS_DEFAULT 16
 #define WORKERS_MAX 64
-#define STORE_READERS 4			/* threads that read chunk files: keeps disks busy */
+#define STORE_READERS 4			/* threads that open chunk files */
+#define STORE_DEPTH 16			/* chunk files open at once: keeps disks busy */
 
 /* Reads (FUSE). */
 #define READ_MAX (1u << 20)		/* the kernel's largest request, bytes */

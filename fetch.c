@@ -42,10 +42,12 @@ struct fetch {
 	int idle_count;
 	struct fetch_wait *pending, **pending_tail;
 	int event;			/* eventfd: the done list is not empty */
-	pthread_mutex_t lock;		/* of done */
+	pthread_mutex_t lock;		/* of done and buf */
 	struct load *done;
-	uint8_t *raw;			/* the loads' buffers, in one mapping */
+	uint8_t *raw;			/* buffers of raw blobs, in one mapping */
 	size_t raw_len;
+	uint8_t **buf;			/* those not in use; the last one is taken first, so that no more */
+	int bufs;			/*   of them ever get memory than are in use at once; under `lock` */
 	struct err last;		/* why the last load failed */
 	int quiet;			/* the caller reports `last` itself */
 	uint8_t said[16][32];		/* digests complained of, so that a retry is no second line */
@@ -72,14 +74,45 @@ announce(struct load *l)
 	while (n < 0 && errno == EINTR);
 }
 
+/* There is one buffer a load. */
+static void
+take_buf(struct load *l)
+{
+	struct fetch *f = l->fetch;
+
+	pthread_mutex_lock(&f->lock);
+	l->req.buf = l->req.raw = f->buf[--f->bufs];
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void
+give_buf(struct load *l)
+{
+	struct fetch *f = l->fetch;
+
+	if (l->req.buf == NULL)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->buf[f->bufs++] = l->req.buf;
+	pthread_mutex_unlock(&f->lock);
+	l->req.buf = NULL;
+}
+
 /* A worker: raw chunk -> verified bytes in the slot. */
 static void
 decode(struct job *j, struct blob_worker *w)
 {
 	struct load *l = (struct load *)((char *)j - offsetof(struct load, job));
+	struct chunk_req *r = &l->req;
 
-	l->req.rc = chunk_decode(w, l->fetch->conf.key, &l->slot->want, l->req.raw, l->req.len,
-	    l->slot->data, &l->req.err);
+	if (r->pull) {
+		take_buf(l);
+		r->rc = r->pull(r);
+	}
+	if (r->rc == 0)
+		r->rc = chunk_decode(w, l->fetch->conf.key, &l->slot->want, r->raw, r->len,
+		    l->slot->data, &r->err);
+	give_buf(l);
 	announce(l);
 }
 
@@ -90,6 +123,7 @@ arrived(struct chunk_req *req)
 	struct load *l = (struct load *)req;
 
 	if (req->rc < 0) {
+		give_buf(l);
 		announce(l);
 		return;
 	}
@@ -106,7 +140,10 @@ ask(struct load *l)
 	memcpy(r->digest, l->slot->want.digest, sizeof(r->digest));
 	r->demand = !l->slot->ahead;
 	r->slot = l->slot->data;
-	r->raw = r->buf;
+	r->raw = r->buf = NULL;
+	r->pull = NULL;
+	if (!l->fetch->conf.source->pulls)
+		take_buf(l);
 	r->len = 0;
 	r->rc = 0;
 	r->err.text[0] = 0;
@@ -436,11 +473,12 @@ make_loads(struct fetch *f)
 	f->raw = mmap(NULL, f->raw_len, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	f->loads = calloc((size_t)f->conf.loads, sizeof(*f->loads));
-	if (f->raw == MAP_FAILED || f->loads == NULL)
+	f->buf = calloc((size_t)f->conf.loads, sizeof(*f->buf));
+	if (f->raw == MAP_FAILED || f->loads == NULL || f->buf == NULL)
 		return -ENOMEM;
 	for (i = f->conf.loads - 1; i >= 0; i--) {
 		f->loads[i].fetch = f;
-		f->loads[i].req.buf = f->raw + cap * (size_t)i;
+		f->buf[f->bufs++] = f->raw + cap * (size_t)i;
 		f->loads[i].req.cap = cap;
 		f->loads[i].next = f->idle;
 		f->idle = &f->loads[i];
@@ -488,5 +526,6 @@ fetch_free(struct fetch *f)
 		close(f->event);
 	pthread_mutex_destroy(&f->lock);
 	free(f->loads);
+	free(f->buf);
 	free(f);
 }

@@ -72,13 +72,14 @@ start_fetch(struct mapping *m, struct err *e)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	struct sysinfo si;
+	int workers = m->o->workers ? m->o->workers : cpus < 1 ? 1 : cpus > WORKERS_MAX ? WORKERS_MAX : (int)cpus;
 	struct fetch_conf c = {
 		.source = m->snap.source,
 		.key = snap_key(&m->snap),
 		.cache = cache_size(m->o),
 		.chunk_max = m->archive.index.chunk_max,
-		.workers = m->o->workers ? m->o->workers : cpus < 1 ? 1 : cpus > WORKERS_MAX ? WORKERS_MAX : (int)cpus,
-		.loads = LOADS_DEFAULT,
+		.workers = workers,
+		.loads = m->snap.source->depth + workers,
 	};
 
 	if (sysinfo(&si) == 0 && c.cache > (uint64_t)si.totalram * si.mem_unit / 2)

@@ -15,7 +15,7 @@
 struct chunk_req {
 	uint8_t digest[32];
 	int demand;			/* a reader waits for it (else read-ahead) */
-	uint8_t *buf;			/* the raw blob goes here */
+	uint8_t *buf;			/* the raw blob goes here (not yet there in ask() of a source that pulls) */
 	size_t cap, len;		/* bytes of room, bytes that came */
 	uint8_t *slot;			/* room for cap bytes of data, with BLOB_HEAD_ENC bytes before it: */
 	uint8_t *raw;			/*   where the raw blob is: buf (preset), or what req_place() said */
@@ -23,7 +23,10 @@ struct chunk_req {
 	struct err err;			/*   why, without the chunk's name */
 	void (*done)(struct chunk_req *);	/* exactly once, from any thread */
 	struct chunk_req *next;		/* the source's queue */
-	int stream;			/* the source's */
+	int stream;			/* the source's: a stream, a descriptor */
+	/* A source that pulls: done() tells that the blob can be read, and a worker reads it with this (0, or as rc
+	 * above), just before it decodes it: so there are as many raw blobs in memory as workers. Others: NULL. */
+	int (*pull)(struct chunk_req *);
 };
 
 struct snapshot_info {
@@ -55,6 +58,8 @@ struct source_ops {
 
 struct source {
 	const struct source_ops *ops;
+	int depth;			/* requests worth having outstanding */
+	int pulls;			/* its requests get their buf only when they are pulled */
 };
 
 /* Where a raw blob that begins with these 8 bytes is best put (its first byte): uncompressed kinds lie so that

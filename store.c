@@ -1,6 +1,7 @@
 /*
- * A datastore's directory as a source. Chunk files are read by a few threads of its own,
- * so that a disk always has several requests and nothing above ever waits.
+ * A datastore's directory as a source. Chunk files are opened by threads of its own, which have the
+ * kernel begin to read them: so a disk always has several requests, what waits lies in the page
+ * cache, and nothing above ever waits for a disk but the worker that wants the chunk now.
  * Everything is opened relative to descriptors held from the start: the daemon outlives a switch_root.
  * Nothing read here is trusted: lengths are bounded, names were checked by whoever made them.
  */
@@ -57,11 +58,30 @@ read_full(int fd, uint8_t *p, size_t n)
 	return 0;
 }
 
+/* On a worker: the raw blob into memory. */
 static int
-read_chunk(struct store *s, struct chunk_req *r)
+pull(struct chunk_req *r)
+{
+	uint8_t magic[8];
+	int rc;
+
+	if ((rc = read_full(r->stream, magic, 8)) == 0) {
+		req_place(r, magic);
+		memcpy(r->raw, magic, 8);
+		rc = read_full(r->stream, r->raw + 8, r->len - 8);
+	}
+	close(r->stream);
+	if (rc < 0)
+		err_set(&r->err, rc == -EBADMSG ? ST_DAMAGED : ST_FAIL, rc, "cannot be read: %s",
+		    rc == -EBADMSG ? "it is shorter than it was" : strerror(-rc));
+	return rc;
+}
+
+/* On a reader thread: opens the file and has the kernel read it. */
+static int
+open_chunk(struct store *s, struct chunk_req *r)
 {
 	char name[5 + 64 + 1], hex[65];
-	uint8_t magic[8];
 	struct stat st;
 	int fd, rc = 0;
 
@@ -78,17 +98,15 @@ read_chunk(struct store *s, struct chunk_req *r)
 	else if (st.st_size < 12 || (uint64_t)st.st_size > r->cap)
 		rc = err_set(&r->err, ST_DAMAGED, -EBADMSG, "has the impossible length of %lld bytes",
 		    (long long)st.st_size);
-	else if ((rc = read_full(fd, magic, 8)) == 0) {
-		req_place(r, magic);
-		memcpy(r->raw, magic, 8);
-		r->len = (size_t)st.st_size;
-		rc = read_full(fd, r->raw + 8, r->len - 8);
+	if (rc < 0) {
+		close(fd);
+		return rc;
 	}
-	if (rc < 0 && r->err.text[0] == 0)
-		err_set(&r->err, rc == -EBADMSG ? ST_DAMAGED : ST_FAIL, rc, "cannot be read: %s",
-		    rc == -EBADMSG ? "it is shorter than it was" : strerror(-rc));
-	close(fd);
-	return rc;
+	posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+	r->stream = fd;
+	r->len = (size_t)st.st_size;
+	r->pull = pull;
+	return 0;
 }
 
 static struct chunk_req *
@@ -122,7 +140,7 @@ reader(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&s->lock);
-		r->rc = read_chunk(s, r);
+		r->rc = open_chunk(s, r);
 		r->done(r);
 		pthread_mutex_lock(&s->lock);
 	}
@@ -373,6 +391,8 @@ store_open(const char *path, struct source **out, struct err *e)
 	if (s == NULL)
 		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
 	s->src.ops = &store_ops;
+	s->src.depth = STORE_DEPTH;
+	s->src.pulls = 1;
 	s->dir = s->chunks = s->snapshot = -1;
 	s->urgent.tail = &s->urgent.head;
 	s->later.tail = &s->later.head;

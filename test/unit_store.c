@@ -34,6 +34,8 @@ load(struct source *s, struct chunk_req *r, const char *digest, uint8_t *buf, si
 	s->ops->ask(s, r);
 	check_int(read(done_pipe[0], &got, sizeof(got)), sizeof(got));
 	check(got == r);
+	if (r->rc == 0)
+		r->rc = r->pull(r);
 	return r->rc;
 }
 
@@ -128,7 +130,7 @@ test_many(void)
 		dropped += src->ops->drop(src, &r[i]);
 	for (i = dropped; i < 500; i++) {
 		check_int(read(done_pipe[0], &got, sizeof(got)), sizeof(got));
-		check(got->rc == 0 && got->len == 249);
+		check(got->rc == 0 && got->pull(got) == 0 && got->len == 249);
 	}
 	src->ops->close(src);
 }
