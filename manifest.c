@@ -172,6 +172,17 @@ manifest_parse(const char *json, size_t len, struct manifest *m, struct err *e)
 	    "manifest (index.json.blob): %s", why.text);
 }
 
+/* Was a key used in this backup?  Then it is signed: clients that could do the one always did the other. */
+static int
+used_key(const struct manifest *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->count && m->files[i].crypt == CRYPT_NONE; i++)
+		;
+	return m->has_fingerprint || i < m->count;
+}
+
 static int
 check_fingerprint(const struct manifest *m, const struct key *key, int need_key, struct err *e)
 {
@@ -205,8 +216,11 @@ manifest_verify(const struct manifest *m, const char *json, size_t len,
 	size_t n;
 	int rc = check_fingerprint(m, key, need_key, e);
 
-	if (rc != 0 || key == NULL || !m->has_signature)
+	if (rc != 0 || key == NULL)
 		return rc;
+	if (!m->has_signature)
+		return !used_key(m) ? 0 : err_set(e, ST_TRUST, -EACCES, "manifest (index.json.blob): "
+		    "it has no signature, as every backup made with a key has: it was changed");
 	rc = canonical_json(json, len, unsigned_members, &text, &n, &why);
 	if (rc != 0)
 		return err_set(e, rc == -ENOMEM ? ST_FAIL : ST_DAMAGED, rc,

@@ -37,9 +37,10 @@ struct manifest {
 int manifest_parse(const char *json, size_t len, struct manifest *m, struct err *e);
 
 /* Checks the signature over the canonical form of the same text and the key's fingerprint.
- * key NULL: fails (ST_TRUST) only if the manifest names a key and `need_key` is set (an archive
- * that is encrypted is wanted). With a key: a fingerprint that differs or a signature that is wrong
- * fails, ST_TRUST, both fingerprints shown in the message. */
+ * key NULL: fails (-ENOKEY, ST_TRUST) only if `need_key` is set (an archive that is encrypted is
+ * wanted). With a key: a fingerprint that differs or a signature that is wrong
+ * fails, ST_TRUST, both fingerprints shown in the message; so does a missing signature where the manifest
+ * names a key or an archive that is not CRYPT_NONE. */
 int manifest_verify(const struct manifest *m, const char *json, size_t len,
     const struct key *key, int need_key, struct err *e);
 
