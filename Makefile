@@ -76,6 +76,8 @@ LDFLAGS = -static -Wl,--gc-sections
 else
 CFLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
 	-fsanitize=$(if $(filter fuzz,$(MODE)),fuzzer-no-link$(comma))address,undefined
+# What gcc sees here depends on what it inlines: -O2's view counts.
+WARN += $(if $(filter gcc,$(CC)),-Wno-format-truncation)
 endif
 compile = $(CC) -std=c11 $(CPPFLAGS) $(WARN) $(CFLAGS) -MMD -MP -c -o $@ $<
 link = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -147,20 +149,21 @@ build/test/host/%.o: test/%.c Makefile
 # The parts of make test.  Each gets what it needs by itself, then tests what
 # $B has.  T= more of pytest's options, as T='-k name -x'.
 T =
+build := build $(if $(shell command -v apt-get),sources)
 need = @CC="$(CC)" PYTHON="$(PYTHON)" ./deps.sh need
 c_tests = $(wildcard test/unit_*.c test/fuzz_*.c)
 pytest = $(PYTHON) -m pytest $(T)
 
 check:
-	$(need) build tools test
+	$(need) $(build) tools test
 	@$(MAKE) all tests
 	BUILD=$B $(pytest) -m 'not root and not slow and not qemu' test
 check-root:
-	$(need) build tools test root
+	$(need) $(build) tools test root
 	@$(MAKE) all tools
 	BUILD=$B $(pytest) -m 'root and not slow and not qemu' test
 check-slow:
-	$(need) build tools test root
+	$(need) $(build) tools test root
 	@$(MAKE) all tests
 	BUILD=$B $(pytest) -m 'slow or qemu' test
 san:
@@ -188,25 +191,27 @@ fuzz:
 
 # Another architecture's program, its unit tests under an emulator.
 arm64: build/arm64/cc
-	$(need) arm64 build test
+	$(need) arm64 $(build) test
 	@$(MAKE) CC=build/arm64/cc B=build/arm64 L=build/arm64/lib all tests
 	BUILD=build/arm64 RUNNER=qemu-aarch64-static $(pytest) $(c_tests)
 build/arm64/cc:
 	@./deps.sh cross build/arm64 arm64 aarch64
 
 bench:
-	$(need) build tools
+	$(need) $(build) tools
 	@$(MAKE) all tools
 	@test/bench
 demo:
-	$(need) build root
+	$(need) $(build) root
 	@$(MAKE) all
 	@./demo.sh $(BIN)
 
 # The libraries, once; under a lock, since two makes may run in one tree.
 $L/done: libs.mk
 	@mkdir -p $L/include
-	@CC="$(CC)" ./deps.sh present build || { echo "try: make deps"; exit 1; }
+	@CC="$(CC)" ./deps.sh present build $(if $(fetched),sources) || { \
+	    echo "try 'make deps'; or give a compiler for musl (CC=), libraries or their"; \
+	    echo "sources as the Makefile's head tells"; exit 1; }
 	@flock build/lock $(MAKE) libs CC="$(CC)" L=$L
 	@touch $@
 libs: $(fetched:%=build/src/%)
@@ -218,7 +223,7 @@ $(fetched:%=build/src/%) &:
 	@./deps.sh source build/src $(fetched)
 
 deps:
-	$(need) build
+	$(need) $(build)
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pbsmap
 	install -D -m 644 pbsmap.1 $(DESTDIR)$(PREFIX)/share/man/man1/pbsmap.1

@@ -34,7 +34,8 @@ manager()
 packages()
 {
 	case $1:$2 in
-	apt-get:build)	echo make gcc musl-tools linux-libc-dev dpkg-dev ;;
+	apt-get:build)	echo make gcc musl-tools linux-libc-dev ;;
+	apt-get:sources) echo dpkg-dev ;;
 	apt-get:san)	echo gcc libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
 	apt-get:fuzz)	echo clang llvm libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
 	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev libjansson-dev ;;
@@ -48,13 +49,13 @@ packages()
 	apk:test)	echo python3 py3-pytest py3-pytest-timeout \
 			    py3-cryptography py3-zstandard py3-hpack openssl mandoc ;;
 	apk:root)	echo util-linux mount sfdisk e2fsprogs strace procps ;;
-	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers dpkg-dev ;;
+	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers ;;
 	dnf:san)	echo gcc libasan libubsan pkgconf libzstd-devel fuse3-devel ;;
 	dnf:tools)	echo gcc openssl-devel libzstd-devel zlib-devel libnghttp2-devel jansson-devel ;;
 	dnf:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
 	dnf:root)	echo util-linux e2fsprogs strace procps-ng ;;
-	pacman:build)	echo make gcc musl kernel-headers-musl dpkg ;;
+	pacman:build)	echo make gcc musl kernel-headers-musl ;;
 	pacman:san)	echo gcc pkgconf zstd fuse3 ;;
 	pacman:tools)	echo gcc openssl zstd zlib libnghttp2 jansson ;;
 	pacman:test)	echo python python-pytest python-pytest-timeout \
@@ -87,6 +88,15 @@ headers()
 	done
 }
 
+# musl-gcc does not see them, the build links them.
+kernel_headers()
+{
+	[ "${CC:-musl-gcc}" != musl-gcc ] || [ -e /usr/include/linux/loop.h ] || {
+		echo "deps.sh: the kernel's headers (linux/loop.h) are missing" >&2
+		return 1
+	}
+}
+
 modules()
 {
 	for m; do
@@ -100,7 +110,9 @@ modules()
 present()
 {
 	case $1 in
-	build)	commands make "${CC:-musl-gcc}" ;;
+	build)	# shellcheck disable=SC2086 # a command may have arguments
+		commands make ar readelf ${CC:-musl-gcc} && kernel_headers ;;
+	sources) commands apt-get dpkg-source ;;
 	san)	commands "${CC:-gcc}" pkg-config &&
 		    headers "${CC:-gcc}" bearssl.h zstd.h fuse_lowlevel.h ;;
 	fuzz)	commands clang llvm-symbolizer pkg-config &&
@@ -189,10 +201,6 @@ own_lists()
 # (which wants the maintainers' keys) does not have to.
 source_packages()
 {
-	command -v dpkg-source >/dev/null && command -v apt-get >/dev/null ||
-	    die "cannot fetch the sources of $2… here (no apt-get and dpkg-source): give
-directories with BEARSSL_SRC=, FUSE_SRC=, ZSTD_SRC=, or libraries with BEARSSL_LIBS=
-and so on; see the Makefile.  On Debian: make deps"
 	mkdir -p "$1"
 	top=$(cd "$1" && pwd)
 	shift
