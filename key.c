@@ -53,6 +53,7 @@ find_json(const char *text, size_t len, size_t *json_len)
 	const char *p = len ? memmem(text, len, begin, sizeof begin - 1) : NULL, *q;
 
 	if (p) {
+		/* What stands above a paper key is its subject line. */
 		len -= (size_t)(p - text);
 		text = p;
 	}
@@ -92,6 +93,8 @@ read_members(const char *text, size_t len, struct key_file *f, struct err *e)
 	return json_end(&j);
 }
 
+/* Before anybody is asked for a passphrase, and before any of these numbers
+ * decides how much memory or time is spent. */
 static int
 check_members(const struct key_file *f, struct err *e)
 {
@@ -150,6 +153,7 @@ open_data(const struct key_file *f, const char *name, key_passphrase ask, void *
 	long n = base64_decode(data, sizeof data, f->data, strlen(f->data));
 	int rc = 0;
 
+	/* With a passphrase: IV, tag, encrypted key. */
 	if (n != (f->has_kdf ? 64 : 32)) {
 		rc = err_set(e, ST_TRUST, -EINVAL, "key file %s: its data is damaged", name);
 	} else if (!f->has_kdf) {
@@ -163,6 +167,7 @@ open_data(const struct key_file *f, const char *name, key_passphrase ask, void *
 			if (rc == 0)
 				memcpy(key, data + 32, 32);
 			else
+				/* The tag cannot tell these two. */
 				err_set(e, ST_TRUST, rc, "key file %s: wrong passphrase%s%s%s", name,
 				    f->hint[0] ? " (hint: " : " (or a damaged file)", f->hint, f->hint[0] ? ")" : "");
 		}
@@ -187,6 +192,7 @@ key_derive(struct key *k)
 	sha256_final(&c, k->fingerprint);
 }
 
+/* The fingerprint is public, so texts of it may be shown, both of them. */
 static int
 check_fingerprint(struct key_file *f, const char *name, const struct key *k, struct err *e)
 {

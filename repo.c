@@ -45,6 +45,7 @@ safe_id(const char *s, size_t len)
 	return 1;
 }
 
+/* What the server allows in a user's name: nearly all, '@' and '!' too. */
 static int
 is_user(const char *s, size_t n)
 {
@@ -57,6 +58,8 @@ is_user(const char *s, size_t n)
 	return n > 0;
 }
 
+/* A name or an IPv4 address. Also what resolvers take for one, as a_b; but no
+ * leading '-' and no empty label. */
 static int
 is_host(const char *s, size_t n)
 {
@@ -120,6 +123,7 @@ parse_host(const char *s, size_t n, struct repo *r)
 	const char *host = s, *end, *rest;
 	size_t len;
 
+	/* No host is called 8007, so that is the port of the default host. */
 	if (all_digits(s, n))
 		return parse_port(s, n, r);
 	if (n > 0 && s[0] == '[') {
@@ -131,6 +135,7 @@ parse_host(const char *s, size_t n, struct repo *r)
 	} else {
 		end = memchr(s, ':', n);
 		end = rest = end ? end : s + n;
+		/* Not guessed at: fe80::1:8007 is an address as well. */
 		if (rest < s + n && memchr(rest + 1, ':', (size_t)(s + n - rest - 1)))
 			return "an IPv6 address stands in brackets, as in [fe80::1]:store";
 		if (!is_host(host, (size_t)(end - host)))
@@ -176,6 +181,7 @@ parse_server(const char *s, struct repo *r)
 {
 	const char *at = strrchr(s, '@'), *why, *colon, *store;
 
+	/* Neither host nor datastore can hold an '@': the last one is the border. */
 	if (at) {
 		why = parse_auth(s, (size_t)(at - s), r);
 		if (why)
@@ -196,6 +202,7 @@ static const char *
 parse_dir(const char *s, struct repo *r)
 {
 	r->is_dir = 1;
+	/* Whether it is a datastore is found out by who opens it. */
 	if (s[0] == '\0')
 		return "the directory's name is empty";
 	if (!copy(r->path, sizeof r->path, s, strlen(s)))
@@ -208,6 +215,7 @@ repo_parse(const char *text, struct repo *r, struct err *e)
 {
 	const char *why;
 
+	/* What is not given keeps its default; has_auth and so on tell them apart. */
 	memset(r, 0, sizeof *r);
 	strcpy(r->auth_id, "root@pam");
 	strcpy(r->host, "localhost");
@@ -232,6 +240,8 @@ repo_print(const struct repo *r, char *out, size_t cap)
 
 	if (r->is_dir)
 		return snprintf(out, cap, "%s", r->path);
+	/* With a user everything is printed, given or not: so does the official
+	 * client, and the mapping's name in /run is made of this. */
 	if (r->has_auth)
 		return snprintf(out, cap, "%s@%s%s%s:%u:%s", r->auth_id, open, r->host, close,
 		    r->port, r->store);
@@ -248,6 +258,8 @@ ns_check(const char *ns, struct err *e)
 	const char *p = ns, *why = NULL;
 	int depth = 0;
 
+	/* The empty one is the root; in others no part is empty, so neither
+	 * "/a" nor "a/" nor "a//b" is a second name of something. */
 	while (*ns && !why) {
 		size_t n = strcspn(p, "/");
 
@@ -281,6 +293,7 @@ snapshot_parse(const char *text, const char *ns, struct snapshot *s, struct err 
 	    (strcmp(s->type, "vm") != 0 && strcmp(s->type, "ct") != 0 && strcmp(s->type, "host") != 0)) {
 		why = "it begins with vm/, ct/ or host/";
 	} else {
+		/* The rest after the ID, if any, is the time and nothing more. */
 		id += *id == '/';
 		end = id + strcspn(id, "/");
 		if (!safe_id(id, (size_t)(end - id)) || !copy(s->id, sizeof s->id, id, (size_t)(end - id)))
@@ -353,6 +366,7 @@ time_parse(const char *text, size_t len, int64_t *t)
 	if (f[0] < 1970 || f[1] < 1 || f[1] > 12 || f[2] < 1 || f[2] > month_days(f[0], f[1]) ||
 	    f[3] > 23 || f[4] > 59 || f[5] > 59)
 		return -1;
+	/* No leap second: the server's clock has none. */
 	day = year_start(f[0]) + f[2] - 1;
 	for (int m = 1; m < f[1]; m++)
 		day += month_days(f[0], m);
@@ -372,6 +386,7 @@ time_print(int64_t t, char out[21])
 		strcpy(out, "(time out of range)");
 		return;
 	}
+	/* The guess by long years is at most 17 years short in 8000. */
 	while (year_start(y + 1) <= day)
 		y++;
 	day -= year_start(y);
@@ -383,6 +398,7 @@ time_print(int64_t t, char out[21])
 
 /* --- archives --- */
 
+/* Ends with the suffix, and has something before it. */
 static int
 ends(const char *s, size_t n, const char *suffix)
 {
