@@ -23,9 +23,10 @@ struct command_info {
 };
 
 static const struct command_info commands[] = {
-	{ CMD_MAP, "map", "SNAPSHOT ARCHIVE", "map an image to a loop device and print the device", 2, 2,
-	    "Map only images you trust: the kernel's file systems were not made for hostile\n"
-	    "disks. Mount read-only, dirty ones with -o ro,noload (ext4) or ro,norecovery (xfs).\n" },
+	{ CMD_MAP, "map", "SNAPSHOT ARCHIVE", "map an image to a loop device", 2, 2,
+	    "Prints the device. Map only images you trust: the kernel's file systems were not\n"
+	    "made for hostile disks. Mount read-only, dirty ones with -o ro,noload (ext4) or\n"
+	    "ro,norecovery (xfs).\n" },
 	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
 	    "NAME may be shortened from the left by whole components.\n" },
 	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
