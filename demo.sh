@@ -39,7 +39,7 @@ demo()
 	echo "# pbsmap map $*"
 	dev=$("$pbsmap" map "$@")
 	echo "$dev"
-	[ "$(sha256sum <"$dev")" = "$image_sum  -" ]
+	[ "$(sha256sum <"$dev")" = "$image_sum  -" ] || { echo "other bytes than were backed up"; exit 1; }
 	echo "(all $(blockdev --getsize64 "$dev") bytes as they were backed up)"
 	show mount -o ro,noload "${dev}p1" "$mnt"
 	show ls "$mnt"
