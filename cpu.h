@@ -45,7 +45,9 @@ cpu_has_pclmul(void)
 	return cpu_leaf1_ecx(bit_PCLMUL);
 }
 
-#elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+/* Older clang knows these instructions only where the whole program may use them. */
+#elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && \
+    (!defined(__clang__) || __clang_major__ >= 16)
 #define CPU_X86 0
 #define CPU_ARM64 1
 
