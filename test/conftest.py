@@ -47,8 +47,11 @@ class Program(pytest.File):
 
     def run(self):
         if self.output is None:
-            self.output, self.rc = '', None
-            self.output, self.rc = run_program([*RUNNER, str(BUILD / 'test' / self.path.stem), *self.args])
+            program = BUILD / 'test' / self.path.stem
+            if program.exists():
+                self.output, self.rc = run_program([*RUNNER, str(program), *self.args])
+            else:
+                self.output, self.rc = f'# {program} is not built: make tests', None
         return self.output
 
 
