@@ -1,9 +1,11 @@
 /* Error texts and bytes.c. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "t.h"
 #include "../bytes.h"
 #include "../err.h"
+#include "../log.h"
 
 static void
 test_set(void)
@@ -132,6 +134,41 @@ test_integers(void)
 	check(memcmp(out, p, 4) == 0);
 }
 
+/* What say() and note() write to stderr. */
+static void
+said(char *out, size_t cap, int verbose, const char *text)
+{
+	int fds[2], was = dup(2);
+	ssize_t n;
+
+	check_int(pipe(fds), 0);
+	dup2(fds[1], 2);
+	log_verbose = verbose;
+	say("%s", text);
+	note("noted %d", 7);
+	dup2(was, 2);
+	close(was);
+	close(fds[1]);
+	n = read(fds[0], out, cap - 1);
+	out[n > 0 ? n : 0] = '\0';
+	close(fds[0]);
+}
+
+static void
+test_log(void)
+{
+	char got[4096], text[3000];
+
+	said(got, sizeof(got), 0, "a\nb\033[31m");
+	check_str(got, "pbsmap: a?b?[31m\n");
+	said(got, sizeof(got), 1, "x");
+	check_str(got, "pbsmap: x\npbsmap: noted 7\n");
+	memset(text, 'y', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	said(got, sizeof(got), 0, text);
+	check(strlen(got) > 1000 && strlen(got) <= 1024 && strcmp(got + strlen(got) - 2, "y\n") == 0);
+}
+
 int
 main(void)
 {
@@ -143,5 +180,6 @@ main(void)
 	run(test_fingerprint);
 	run(test_equal_wipe);
 	run(test_integers);
+	run(test_log);
 	return t_end();
 }
