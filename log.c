@@ -16,7 +16,11 @@
 
 #include "err.h"
 
-enum { LINE_MAX_BYTES = 1024, PRI_WARNING = 3 << 3 | 4, PRI_INFO = 3 << 3 | 6 };
+/* Bytes: /dev/kmsg refuses longer ones (992 on older kernels). */
+enum { LINE_BYTES = 960 };
+
+/* The daemon facility's. */
+enum { PRI_WARNING = 3 << 3 | 4, PRI_INFO = 3 << 3 | 6 };
 
 int log_verbose;
 
@@ -43,7 +47,7 @@ to_syslog(const char *line, size_t len)
 static void
 emit(int priority, const char *fmt, va_list ap)
 {
-	char line[LINE_MAX_BYTES];
+	char line[LINE_BYTES];
 	size_t at, len;
 	int n;
 

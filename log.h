@@ -2,7 +2,7 @@
  * Lines for people: "pbsmap: TEXT\n" on stderr, and once log_detach() was
  * called to syslog (/dev/log) or, where nobody listens there, /dev/kmsg.
  * Callable from any thread.  Never pass a secret.  Bytes outside printable
- * ASCII come out as '?', a line is cut after 1000 bytes.
+ * ASCII come out as '?', a line is cut after 960 bytes.
  */
 #ifndef LOG_H
 #define LOG_H
