@@ -33,6 +33,7 @@ parse(const char *text, struct proxy *p)
 	const char *at, *end;
 	char *rest = NULL;
 	unsigned long port = PROXY_PORT;
+	int bracket;
 	size_t n;
 
 	if (strncmp(text, "http://", 7) == 0)
@@ -47,11 +48,13 @@ parse(const char *text, struct proxy *p)
 	n -= at ? (size_t)(at + 1 - text) : 0;
 	text = at ? at + 1 : text;
 	end = text + n;
-	n = *text == '[' ? strcspn(++text, "]") : strcspn(text, ":/");
-	if (n == 0 || n >= sizeof p->host || text + n > end)
+	bracket = *text == '[';
+	text += bracket;
+	n = strcspn(text, bracket ? "]" : ":/");
+	if (n == 0 || n >= sizeof p->host || text + n + bracket > end)
 		return -1;
 	snprintf(p->host, sizeof p->host, "%.*s", (int)n, text);
-	text += n + (text[n] == ']');
+	text += n + (size_t)bracket;
 	if (*text == ':') {
 		port = strtoul(text + 1, &rest, 10);
 		text = rest;

@@ -1,16 +1,13 @@
-/* The certificates of test/cert, and a chain of them judged, as BearSSL would have it done. */
+/* The certificates of test/cert. */
 #ifndef CERTS_H
 #define CERTS_H
 
-#include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base64.h"
-#include "../trust.h"
-
-#define NOW 1735689600			/* 2025-01-01 */
 
 /* The DER in test/cert/NAME.pem (or NAME with another suffix): its length. */
 static size_t
@@ -34,18 +31,6 @@ cert_load(const char *name, uint8_t *der, size_t cap)
 		exit(1);
 	}
 	return (size_t)n;
-}
-
-/* Gives one certificate to the engine, `step` bytes at a time. */
-static void
-cert_feed(struct chain *c, const uint8_t *der, size_t len, size_t step)
-{
-	size_t i;
-
-	c->x509->start_cert(&c->x509, (uint32_t)len);
-	for (i = 0; i < len; i += step)
-		c->x509->append(&c->x509, der + i, step < len - i ? step : len - i);
-	c->x509->end_cert(&c->x509);
 }
 
 #endif
