@@ -282,7 +282,7 @@ sit(struct seat *s, int echo, int detached)
 		dup2(slave, 0);
 		dup2(slave, 2);
 		tcgetattr(slave, &m);	/* a raw line, as a boot loader leaves it */
-		m.c_lflag &= ~(tcflag_t)(ICANON | ISIG | ECHO);
+		m.c_lflag &= ~(tcflag_t)(ICANON | ISIG);
 		m.c_iflag &= ~(tcflag_t)ICRNL;
 		tcsetattr(slave, TCSANOW, &m);
 		signal(SIGQUIT, SIG_IGN);
@@ -291,7 +291,7 @@ sit(struct seat *s, int echo, int detached)
 		dprintf(p[1], "%d %s %s", rc, rc >= 0 ? answer : "", err.text);
 		m.c_lflag = 0;
 		tcgetattr(slave, &m);
-		_exit((m.c_lflag & (ICANON | ISIG | ECHO)) == 0 && !(m.c_iflag & ICRNL) ? 0 : 9);
+		_exit((m.c_lflag & (ICANON | ISIG | ECHO)) == ECHO && !(m.c_iflag & ICRNL) ? 0 : 9);
 	}
 	close(p[1]);
 	s->result = p[0];
@@ -374,6 +374,14 @@ test_prompt(void)
 	check(shows(&s, "Pass: "));
 	type(&s, "\n");
 	leaves(&s, "0  ", 0);
+	/* SIGQUIT is ignored here and stays so. */
+	if (sit(&s, 0, 0) < 0)
+		return;
+	check(shows(&s, "Pass: "));
+	kill(s.pid, SIGQUIT);
+	usleep(100000);			/* so that it comes before the answer */
+	type(&s, "hush\n");
+	leaves(&s, "4 hush ", 0);
 }
 
 static void
@@ -402,7 +410,7 @@ modes_are_back(const struct seat *s)
 {
 	struct termios m;
 
-	return tcgetattr(s->master, &m) == 0 && (m.c_lflag & (ICANON | ISIG | ECHO)) == 0;
+	return tcgetattr(s->master, &m) == 0 && (m.c_lflag & (ICANON | ISIG | ECHO)) == ECHO;
 }
 
 static void
@@ -417,7 +425,7 @@ test_signals(void)
 	slave = open(ptsname(s.master), O_RDWR | O_NOCTTY | O_CLOEXEC);
 	check(shows(&s, "Pass: "));
 	check(!modes_are_back(&s));
-	type(&s, "hu\x1c\x03");		/* ^\ is ignored and stays so, ^C ends it */
+	type(&s, "hu\x03");
 	check(shows(&s, "\n"));
 	leaves(&s, "", SIGINT);
 	if (sit(&s, 0, 0) < 0)
