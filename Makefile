@@ -202,7 +202,7 @@ bench:
 	@$(MAKE) all tools
 	@test/bench
 demo:
-	$(need) $(build) root
+	$(need) $(build) demo
 	@$(MAKE) all
 	@./demo.sh $(BIN)
 

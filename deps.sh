@@ -42,24 +42,28 @@ packages()
 	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
 	apt-get:root)	echo util-linux mount fdisk e2fsprogs strace procps ;;
+	apt-get:demo)	echo mount util-linux coreutils ;;
 	apt-get:arm64)	echo gcc-aarch64-linux-gnu qemu-user-static ;;
 	apk:build)	echo make gcc musl-dev linux-headers pkgconf \
 			    fuse3-dev fuse3-static zstd-dev zstd-static ;;
 	apk:tools)	echo openssl-dev zstd-dev zlib-dev nghttp2-dev jansson-dev ;;
 	apk:test)	echo python3 py3-pytest py3-pytest-timeout \
 			    py3-cryptography py3-zstandard py3-hpack openssl mandoc ;;
+	apk:demo)	echo util-linux coreutils ;;
 	apk:root)	echo util-linux mount sfdisk e2fsprogs strace procps ;;
 	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers ;;
 	dnf:san)	echo gcc libasan libubsan pkgconf libzstd-devel fuse3-devel ;;
 	dnf:tools)	echo gcc openssl-devel libzstd-devel zlib-devel libnghttp2-devel jansson-devel ;;
 	dnf:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
+	dnf:demo)	echo util-linux coreutils ;;
 	dnf:root)	echo util-linux e2fsprogs strace procps-ng ;;
 	pacman:build)	echo make gcc musl kernel-headers-musl ;;
 	pacman:san)	echo gcc pkgconf zstd fuse3 ;;
 	pacman:tools)	echo gcc openssl zstd zlib libnghttp2 jansson ;;
 	pacman:test)	echo python python-pytest python-pytest-timeout \
 			    python-cryptography python-zstandard python-hpack openssl mandoc ;;
+	pacman:demo)	echo util-linux coreutils ;;
 	pacman:root)	echo util-linux e2fsprogs strace procps-ng ;;
 	*)		die "no names of packages known for '$2' with $1" ;;
 	esac
@@ -121,6 +125,7 @@ present()
 	test)	commands mandoc openssl "${PYTHON:-/usr/bin/python3}" &&
 		    modules pytest pytest_timeout cryptography zstandard hpack ;;
 	arm64)	commands aarch64-linux-gnu-gcc qemu-aarch64-static ;;
+	demo)	commands mount blockdev sha256sum ;;
 	root)	commands losetup mount sfdisk mkfs.ext4 strace ps ;;
 	*)	die "no such group: $1" ;;
 	esac
