@@ -28,17 +28,20 @@ static void
 woken(void *ctx)
 {
 	struct conn *c = ctx;
+	int kept = 0;
 
 	pthread_mutex_lock(&lock);
-	if (c->kick.kind == KICK_BREAK || c->kick.kind == KICK_RESUME) {
-		struct kick k = c->kick;
+	for (int i = 0; i < c->kicks; i++) {
+		struct kick k = c->kick[i];
 
-		c->kick.kind = KICK_NONE;
 		if (k.kind == KICK_BREAK)
 			wire_break(c->wire, k.how);
-		else
+		else if (k.kind == KICK_RESUME)
 			wire_resume(c->wire);
+		else
+			c->kick[kept++] = k;
 	}
+	c->kicks = kept;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -48,9 +51,11 @@ conn_take_kick(struct conn *c, struct kick *k)
 	int yes;
 
 	pthread_mutex_lock(&lock);
-	yes = c->kick.kind != KICK_NONE;
-	*k = c->kick;
-	c->kick.kind = KICK_NONE;
+	yes = c->kicks > 0;
+	if (yes) {
+		*k = c->kick[0];
+		memmove(c->kick, c->kick + 1, (size_t)--c->kicks * sizeof(*k));
+	}
 	pthread_mutex_unlock(&lock);
 	return yes;
 }
@@ -78,7 +83,8 @@ conn_kick_all(const struct kick *k)
 {
 	pthread_mutex_lock(&lock);
 	for (struct conn *c = conns; c; c = c->next) {
-		c->kick = *k;
+		if (c->kicks < KICKS_MAX)
+			c->kick[c->kicks++] = *k;
 		wake(c);
 	}
 	pthread_mutex_unlock(&lock);

@@ -7,11 +7,14 @@
 #include "pbsd_fault.h"
 #include "pbsd_wire.h"
 
+#define KICKS_MAX 16
+
 struct conn {
 	int id;
 	struct wire *wire;
 	int wake;
-	struct kick kick;		/* under conn.c's lock until taken */
+	struct kick kick[KICKS_MAX];	/* those to come, under pbsd_conn.c's lock */
+	int kicks;
 	struct conn *next, **self;
 };
 
@@ -21,7 +24,7 @@ void conn_wake_all(void);		/* the weather has changed */
 void conn_kick_all(const struct kick *k);
 /* Cuts all connections and waits until their threads are gone. */
 void conn_end_all(void);
-/* For the connection's own thread: the kick that waits, if any (1), once. */
+/* For the connection's own thread: the next kick, if any (1). */
 int conn_take_kick(struct conn *c, struct kick *k);
 
 #endif

@@ -45,6 +45,7 @@ struct h2 {
 	int32_t current;		/* the stream whose body is being sent; 0: none */
 	char flood[32];
 	int64_t flood_left;
+	int said_goaway;		/* because it was told to */
 	int settings_due;
 	int64_t settings_sent, ping_sent;	/* ms; 0: all answered */
 };
@@ -336,6 +337,21 @@ on_invalid(nghttp2_session *s, const nghttp2_frame *frame, int why, void *ctx)
 	return 0;
 }
 
+/* What nghttp2 sends of its own accord is its answer to a broken rule. */
+static int
+on_sent(nghttp2_session *s, const nghttp2_frame *frame, void *ctx)
+{
+	struct h2 *h = ctx;
+	struct stream *st = nghttp2_session_get_stream_user_data(s, frame->hd.stream_id);
+
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != 0 && !h->said_goaway)
+		violation(h->c->id, "%s: %.*s", nghttp2_http2_strerror(frame->goaway.error_code), (int)frame->goaway.opaque_data_len,
+		    (const char *)frame->goaway.opaque_data);
+	if (frame->hd.type == NGHTTP2_RST_STREAM && !(st && st->body && st->body->rule.kind == RULE_RST))
+		violation(h->c->id, "stream %d reset: %s", frame->hd.stream_id, nghttp2_http2_strerror(frame->rst_stream.error_code));
+	return 0;
+}
+
 static void
 stream_free(struct h2 *h, struct stream *st)
 {
@@ -384,6 +400,7 @@ session_new(struct h2 *h)
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
+	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_sent);
 	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_close);
 	nghttp2_option_new(&opt);
@@ -429,6 +446,7 @@ kicked(struct h2 *h, const struct kick *k)
 
 	switch (k->kind) {
 	case KICK_GOAWAY:
+		h->said_goaway = 1;
 		if (k->last == -2)
 			nghttp2_submit_shutdown_notice(h->ng);
 		else if (k->close)
@@ -516,7 +534,7 @@ loop(struct h2 *h)
 	for (;;) {
 		if (feed(h) < 0)
 			return;
-		if (conn_take_kick(h->c, &k))
+		while (conn_take_kick(h->c, &k))
 			kicked(h, &k);
 		next = pump(h);
 		if (!nghttp2_session_want_read(h->ng) && !nghttp2_session_want_write(h->ng) && out_count(h->out) == 0)

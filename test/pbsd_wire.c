@@ -336,13 +336,13 @@ int
 wire_step(struct wire *w, int64_t deadline)
 {
 	struct pollfd p[2];
-	int empty;
+	int empty, full = wire_room(w) == 0;
 
 	flush(w);
 	if (w->dead)
 		return -1;
-	if (release(w))
-		return 0;
+	if (release(w) || (full && wire_room(w) > 0))
+		return 0;		/* who waits for one of these goes on */
 	empty = w->weather.rtt > 0 || w->held ? w->held_bytes < HELD_MAX : w->in_head == w->in_tail;
 	p[0].fd = w->fd;
 	p[0].events = (short)((empty && !w->frozen && !w->eof ? POLLIN : 0) |
