@@ -53,7 +53,7 @@ base64_decode(uint8_t *out, size_t cap, const char *text, size_t len)
 		out[n++] = (uint8_t)(acc >> left);
 	}
 	bad |= acc & ((1u << left) - 1);
-	if (bad || pads > 2 || left == 6 || (chars + pads) % 4 != 0)
+	if (bad || pads > 2 || (chars + pads) % 4 != 0)
 		return -1;
 	return (long)n;
 }

@@ -114,6 +114,7 @@ test_bad_repos(void)
 	bad_repo("host:0:store", "1 to 65535");
 	bad_repo("host:65536:store", "1 to 65535");
 	bad_repo("host:99999999999999999999:store", "1 to 65535");
+	bad_repo("host:18446744073709559623:store", "1 to 65535");
 	bad_repo("host::store", "1 to 65535");
 	bad_repo("host:8x:store", "1 to 65535");
 	bad_repo("0:store", "1 to 65535");
@@ -147,6 +148,8 @@ test_bad_repos(void)
 	big[0] = 'a';
 	bad_repo(big, "too long");
 	strcpy(big + 260, ":store");
+	bad_repo(big, "host");
+	strcpy(big + 254, ":store");
 	bad_repo(big, "host");
 	strcpy(big + 253, ":store");
 	check_int(repo_parse(big, &r, &e), 0);
