@@ -101,7 +101,7 @@ receive(struct net *n)
 		if (got <= 0)
 			return got == 0 ? 1 : errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		tls_saw(&n->tls, p, (size_t)got < len ? (size_t)got : len);
-		n->heard = net_clock();
+		n->heard = clock_ms();
 		if ((size_t)got > len) {
 			n->ahead_len = (size_t)got - len;
 			got = (ssize_t)len;
@@ -355,7 +355,7 @@ connect_once(const struct net_conf *c, int64_t deadline, struct net **out, struc
 int
 net_open(const struct net_conf *c, int64_t deadline, struct net **out, struct cert_seen *seen, struct err *e)
 {
-	int64_t span = deadline - net_clock();
+	int64_t span = deadline - clock_ms();
 	struct cert_seen own;
 	struct err why;
 	int rc, answer;
@@ -366,7 +366,7 @@ net_open(const struct net_conf *c, int64_t deadline, struct net **out, struct ce
 		answer = trust_ask(c->trust, seen, &why);
 		/* a new connection: the server does not wait for people */
 		if (answer <= 0)
-			rc = answer ? answer : connect_once(c, net_clock() + span, out, seen, &why);
+			rc = answer ? answer : connect_once(c, clock_ms() + span, out, seen, &why);
 	}
 	if (rc && e)
 		*e = why;

@@ -2,7 +2,7 @@
  * A connection to a server: TCP (perhaps through a proxy), TLS, trust; above it a stream
  * of bytes for one thread. Every wait has a deadline and ends when cancel_fd is readable.
  *
- *	net_open(&conf, net_clock() + 30000, &n, e);
+ *	net_open(&conf, clock_ms() + 30000, &n, e);
  *	net_put(n, request, len);
  *	while ((r = net_poll(n, NET_IN, queue_fd, deadline, e)) > 0) {
  *		p = net_in(n, &len); … net_in_done(n, used);
@@ -14,9 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "clock.h"	/* all deadlines are clock_ms() */
 #include "err.h"
 #include "trust.h"
-#include "wait.h"	/* net_clock(): all deadlines are on that clock, in ms */
 
 struct net;
 
@@ -60,7 +60,7 @@ size_t net_put(struct net *n, const void *p, size_t len);
 int net_read(struct net *n, void *buf, size_t len, int64_t deadline, struct err *e);
 int net_write(struct net *n, const void *p, size_t len, int64_t deadline, struct err *e);
 
-/* When bytes last came from the socket (net_clock()), to notice a stall. */
+/* When bytes last came from the socket (clock_ms()), to notice a stall. */
 int64_t net_heard(const struct net *n);
 /* What was negotiated: "TLS 1.2, ECDHE-RSA-AES128-GCM-SHA256". The peer's address: addr_print()'s. */
 const char *net_cipher(const struct net *n);

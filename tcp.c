@@ -39,7 +39,7 @@ set_options(int fd, int dead_ms)
 static int
 connect_one(const struct addr *a, const struct tcp_conf *c)
 {
-	int64_t deadline = net_clock() + c->connect_ms;
+	int64_t deadline = clock_ms() + c->connect_ms;
 	int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc = 0;
 	socklen_t len = sizeof rc;
 
@@ -96,7 +96,7 @@ tcp_connect(const struct tcp_conf *c, char *peer, size_t cap, struct err *e)
 			return fd;
 		len = strlen(why);
 		snprintf(why + len, sizeof why - len, "%s%s%s%s", len ? "; " : "", n > 1 ? peer : "", n > 1 ? ": " : "", reason(fd));
-		if (fd == -ECANCELED || c->deadline <= net_clock())
+		if (fd == -ECANCELED || c->deadline <= clock_ms())
 			break;
 	}
 	return err_set(e, ST_FAIL, fd, "cannot connect to %s port %u: %s", c->host, c->port, why);

@@ -68,8 +68,8 @@ seed(br_ssl_engine_context *eng, int cancel_fd, int64_t deadline, struct err *e)
 		}
 		if (!told++)
 			say("waiting for the kernel to have random numbers (typing helps)");
-		rc = wait_fd(-1, 0, cancel_fd, net_clock() + 100);
-		if (rc != -ETIMEDOUT || net_clock() >= deadline)
+		rc = wait_fd(-1, 0, cancel_fd, clock_ms() + 100);
+		if (rc != -ETIMEDOUT || clock_ms() >= deadline)
 			return err_set(e, ST_FAIL, rc, "the kernel has no random numbers yet");
 	}
 	br_ssl_engine_inject_entropy(eng, random, sizeof random);

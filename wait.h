@@ -4,8 +4,7 @@
 
 #include <stdint.h>
 
-/* Milliseconds since some start. Deadlines are on this clock. */
-int64_t net_clock(void);
+#include "clock.h"	/* deadlines are on its clock */
 
 /* What is left until the deadline, as poll() wants it: 0 when it has passed. */
 int wait_left(int64_t deadline);

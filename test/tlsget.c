@@ -25,14 +25,14 @@ answer(const char *prompt, char *buf, size_t cap, struct err *e)
 static int
 drain(struct net *n, unsigned long long want, struct err *e)
 {
-	int64_t start = net_clock();
+	int64_t start = clock_ms();
 	unsigned long long got = 0;
 	const uint8_t *p;
 	size_t len;
 	int rc;
 
 	while (got < want) {
-		rc = net_poll(n, NET_IN, -1, net_clock() + 5000, e);
+		rc = net_poll(n, NET_IN, -1, clock_ms() + 5000, e);
 		if (rc <= 0)
 			return rc;
 		while ((p = net_in(n, &len)) != NULL) {
@@ -45,7 +45,7 @@ drain(struct net *n, unsigned long long want, struct err *e)
 			break;
 	}
 	if (want != ~0ull)
-		printf("%llu bytes in %lld ms\n", got, (long long)(net_clock() - start));
+		printf("%llu bytes in %lld ms\n", got, (long long)(clock_ms() - start));
 	return 0;
 }
 
@@ -91,17 +91,17 @@ main(int argc, char **argv)
 	c.trust = &t;
 	rc = trust_init(&t, c.host, fingerprint, ca, &e);
 	t.ask = reply ? answer : NULL;
-	start = net_clock();
+	start = clock_ms();
 	if (!rc)
 		rc = net_open(&c, start + ms, &n, &seen, &e);
 	if (!rc) {
 		hex_colons(shown, seen.fingerprint, 32);
 		printf("ok by=%s fingerprint=%s names=%s key=%s peer=%s %s ms=%lld\n", seen.by == TRUST_PIN ? "pin" : "ca",
-		    shown, seen.names, seen.key, net_peer(n), net_cipher(n), (long long)(net_clock() - start));
+		    shown, seen.names, seen.key, net_peer(n), net_cipher(n), (long long)(clock_ms() - start));
 		fflush(stdout);
 	}
 	if (!rc && text)
-		rc = net_write(n, text, strlen(text), net_clock() + ms, &e);
+		rc = net_write(n, text, strlen(text), clock_ms() + ms, &e);
 	if (!rc)
 		rc = drain(n, bytes, &e);
 	trust_free(&t);
