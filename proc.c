@@ -158,9 +158,10 @@ proc_name(pid_t pid, char *out, size_t cap)
 
 	snprintf(path, sizeof path, "/proc/%ld/comm", (long)pid);
 	n = read_text(path, out, cap);
-	out[strcspn(out, "\n")] = '\0';
 	if (n <= 0)
 		snprintf(out, cap, "?");
+	else if (out[n - 1] == '\n')	/* a name may hold others */
+		out[n - 1] = '\0';
 }
 
 /* The value of a line "KEY:\tVALUE" of text, or NULL. */

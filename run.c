@@ -63,10 +63,8 @@ run_dir(int make, struct err *e)
 			    RUN_DIR);
 		return err_set(e, ST_FAIL, rc, "cannot open %s: %s", RUN_DIR, strerror(-rc));
 	}
-	if (fstat(fd, &st) == 0 && st.st_uid == 0 && (st.st_mode & 022) == 0)
-		return fd;
-	/* Made with root's umask, or by the official client with a lax one. */
-	if (make && st.st_uid == 0 && fchmod(fd, 0755) == 0)
+	if (fstat(fd, &st) == 0 && st.st_uid == 0 &&
+	    (st.st_mode & (st.st_gid == 0 ? 002 : 022)) == 0)
 		return fd;
 	close(fd);
 	return err_set(e, ST_FAIL, -EPERM, "%s: others than root may write there: not used",
@@ -103,6 +101,7 @@ struct look {
 	int has_pid_file, has_file;	/* ours by their looks: root's, small, regular */
 	int is_mounted;
 	int is_young;
+	pid_t pid;			/* by the pid file */
 	unsigned connection;		/* FUSE: minor number of the mount; 0: unknown */
 	char path[sizeof RUN_DIR + RUN_NAME];
 };
@@ -178,6 +177,24 @@ look_file(struct look *k, const char *name)
 	close(fd);
 }
 
+/* Normally the path tells. Without /sys, and when the mount was taken away
+ * lazily, only its first bytes are known: then the file system decides. */
+static int
+look_loop(void *ctx, int nr, const char *backing)
+{
+	const struct look *k = ctx;
+	dev_t dev;
+
+	if (strcmp(backing, k->path) == 0)
+		return 1;
+	if (strlen(backing) < sizeof RUN_DIR || strncmp(k->path, backing, strlen(backing)) != 0 ||
+	    loop_backing_dev(nr, &dev) != 0)
+		return 0;
+	if (k->connection != 0)
+		return dev == makedev(0, k->connection);
+	return k->pid != 0 && proc_has_fuse(k->pid, minor(dev)) == 2;
+}
+
 /* A process that serves this mount, found without a pid file. */
 static int
 look_owner(void *ctx, pid_t pid)
@@ -211,6 +228,16 @@ judge_nameless(struct look *k, struct run_entry *ent)
 	return ent->loop_nr >= 0 ? RUN_ALIVE : RUN_STARTING;
 }
 
+static int
+look_other(void *ctx, const struct proc_mount *m)
+{
+	const struct look *k = ctx;
+
+	return strncmp(m->type, "fuse", 4) == 0 && strcmp(m->point, k->path) != 0 &&
+	    strncmp(m->point, RUN_DIR "/", sizeof RUN_DIR) == 0 &&
+	    proc_has_fuse(k->pid, minor(m->dev)) == 2;
+}
+
 /* A living process may have got a dead one's number, and be another mapping's:
  * it is believed only as far as nothing speaks against it. */
 static enum run_state
@@ -223,6 +250,8 @@ judge(struct look *k, struct run_entry *ent)
 	if (ent->pid == getpid() || !proc_is_mapper(ent->pid))
 		return RUN_DEAD;
 	fuse = proc_has_fuse(ent->pid, k->connection);
+	if (fuse && !k->is_mounted && proc_mounts(0, look_other, k) > 0)
+		return RUN_DEAD;
 	if (fuse && ent->loop_nr >= 0)
 		return RUN_ALIVE;
 	if (k->is_young && ent->loop_nr < 0 && (fuse || !k->is_mounted))
@@ -244,7 +273,8 @@ look(int dirfd, struct run_entry *ent, struct look *k)
 	ent->size = 0;
 	if (!k->has_pid_file && !k->has_file)
 		return 0;
-	ent->loop_nr = loop_by_backing(k->path);
+	k->pid = ent->pid;
+	ent->loop_nr = loop_find(look_loop, k);
 	if (ent->loop_nr >= 0)
 		ent->size = loop_size(ent->loop_nr);
 	ent->state = judge(k, ent);
@@ -359,8 +389,8 @@ run_stop(int dirfd, const struct run_entry *ent, int sig, int timeout_ms, struct
 	if (rc == -ESRCH)
 		rc = 0;
 	if (rc == -ETIMEDOUT)
-		return err_set(e, ST_FAIL, rc, "process %ld of %s has not ended within %d s",
-		    (long)ent->pid, ent->name, timeout_ms / 1000);
+		return err_set(e, ST_FAIL, rc, "process %ld has not ended within %d s",
+		    (long)ent->pid, timeout_ms / 1000);
 	return rc == 0 ? 0 : err_set(e, ST_FAIL, rc, "cannot signal process %ld: %s",
 	    (long)ent->pid, strerror(-rc));
 }
@@ -461,6 +491,7 @@ create(int dirfd, const char *name, struct err *e)
 static int
 make_way(const struct look *k, const struct run_entry *ent, struct err *e)
 {
+	char plain[RUN_NAME];
 	int rc;
 
 	switch (ent->state) {
@@ -474,7 +505,8 @@ make_way(const struct look *k, const struct run_entry *ent, struct err *e)
 		/* A device that is still held goes away by itself. */
 		if (rc < 0 && rc != -EBUSY)
 			return rc;
-		say("removed what was left of %s", ent->name);
+		run_unescape(ent->name, plain, sizeof plain);
+		say("removed what was left of %s", plain);
 		return 0;
 	case RUN_LOST:
 		break;
@@ -482,8 +514,9 @@ make_way(const struct look *k, const struct run_entry *ent, struct err *e)
 	/* It needs the lock to leave. */
 	unlock(k->dirfd);
 	rc = run_stop(k->dirfd, ent, SIGINT, STOP_MS, e);
+	run_unescape(ent->name, plain, sizeof plain);
 	if (rc == 0)
-		say("ended process %ld: %s had lost its device", (long)ent->pid, ent->name);
+		say("ended process %ld: %s had lost its device", (long)ent->pid, plain);
 	return rc < 0 ? rc : lock(k->dirfd, LOCK_EX, LOCK_MS, e);
 }
 
@@ -513,8 +546,9 @@ run_release(int dirfd, const char *name)
 	struct look k = { .dirfd = dirfd };
 	int locked = lock(dirfd, LOCK_EX, DETACH_MS, NULL);
 
-	/* Without the lock all the same: nobody else touches a living process's files. */
-	if (read_pid(&k, name) == getpid()) {
+	/* Without the lock all the same: nobody else touches a living process's
+	 * files. A pid file that somebody has removed leaves a name that is ours. */
+	if (read_pid(&k, name) == getpid() || !k.has_pid_file) {
 		run_pid_name(name, pid_name);
 		unlinkat(dirfd, name, 0);
 		unlinkat(dirfd, pid_name, 0);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,10 +19,13 @@
 #include "jsonout.h"
 #include "log.h"
 #include "loop.h"
+#include "part.h"
+#include "proc.h"
 #include "run.h"
 
 #define ENTRIES_MAX 1024
 #define END_MS 10000			/* from SIGINT to the process's end */
+#define DETACH_MS 2000
 #define KILL_MS 2000			/* the same from SIGKILL */
 #define LOST_MS 300			/* a mapping that just ends looks lost for a moment */
 
@@ -241,26 +245,11 @@ find_name(const struct table *t, const char *what, int *found, struct err *e)
 	    matches);
 }
 
-/* A device that is no mapping of the registry: why not. */
-static int
-refuse_device(int nr, struct err *e)
-{
-	char backing[4096];
-
-	if (loop_backing(nr, backing, sizeof backing) != 0)
-		return err_set(e, ST_FAIL, -ENXIO, "nothing is mapped to /dev/loop%d", nr);
-	if (strncmp(backing, RUN_DIR "/", sizeof RUN_DIR) == 0)
-		return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d belongs to a mapping that is not "
-		    "in this %s; it goes away when its last user closes it, or with: losetup -d",
-		    nr, RUN_DIR);
-	return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d is in use, but not by pbsmap (mapped to %s)",
-	    nr, backing);
-}
-
+/* An entry of the table, or found -1: a loop device that is none. */
 static int
 find(const struct table *t, const char *what, int *found, struct err *e)
 {
-	int nr = loop_number(what);
+	int rc, nr = loop_number(what);
 
 	if (nr >= 0) {
 		for (int i = 0; i < t->count; i++)
@@ -268,27 +257,28 @@ find(const struct table *t, const char *what, int *found, struct err *e)
 				*found = i;
 				return 0;
 			}
-		return refuse_device(nr, e);
+		*found = -1;
+		return 0;
 	}
-	if (strncmp(what, "/dev/", 5) == 0)
+	rc = find_name(t, what, found, e);
+	if (rc == -ENOENT && strncmp(what, "/dev/", 5) == 0)
 		return err_set(e, ST_USAGE, -EINVAL, "%s is not the name of a loop device: expected "
 		    "/dev/loopN, without a partition", what);
-	return find_name(t, what, found, e);
+	return rc;
 }
 
 /* ---- undoing ---- */
 
 static int
-check_held(const struct run_entry *ent, struct err *e)
+check_held(int loop_nr, pid_t pid, struct err *e)
 {
 	char list[4096];
-	int n = hold_list(ent->loop_nr, ent->pid, list, sizeof list);
 
-	if (n == 0)
+	if (hold_list(loop_nr, pid, list, sizeof list) == 0)
 		return 0;
 	fputs(list, stderr);
-	return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d is in use (%d times): not unmapped; -f does "
-	    "it all the same", ent->loop_nr, n);
+	return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d is in use: not unmapped (-f does it all the "
+	    "same)", loop_nr);
 }
 
 /* SIGINT, and with force SIGKILL to one that does not listen. */
@@ -321,7 +311,7 @@ undo(const struct table *t, const struct run_entry *ent, int force, struct err *
 	struct run_entry left = *ent;
 	int rc;
 
-	if (!force && ent->loop_nr >= 0 && (rc = check_held(ent, e)) < 0)
+	if (!force && ent->loop_nr >= 0 && (rc = check_held(ent->loop_nr, ent->pid, e)) < 0)
 		return rc;
 	rc = end_process(t, ent, force, e);
 	if (rc < 0)
@@ -341,6 +331,45 @@ undo(const struct table *t, const struct run_entry *ent, int force, struct err *
 		say("/dev/loop%d gives read errors from now on; it goes away when its last user "
 		    "closes it", ent->loop_nr);
 	return 0;
+}
+
+static int
+serves(void *ctx, pid_t pid)
+{
+	return proc_is_mapper(pid) && proc_has_fuse(pid, *(unsigned *)ctx) == 2 ? (int)pid : 0;
+}
+
+/* A device that is no mapping of the registry. What a dead one left, its files
+ * removed by somebody, is detached; all others are refused. */
+static int
+undo_stray(int nr, int force, struct err *e)
+{
+	char backing[4096];
+	unsigned connection;
+	struct loop l;
+	dev_t dev;
+	int rc;
+
+	if (loop_backing(nr, backing, sizeof backing) != 0)
+		return err_set(e, ST_FAIL, -ENXIO, "nothing is mapped to /dev/loop%d", nr);
+	if (strncmp(backing, RUN_DIR "/", sizeof RUN_DIR) != 0)
+		return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d is in use, but not by pbsmap "
+		    "(mapped to %s)", nr, backing);
+	if ((rc = loop_backing_dev(nr, &dev)) < 0)
+		return err_set(e, ST_FAIL, rc, "cannot ask /dev/loop%d: %s", nr, strerror(-rc));
+	connection = minor(dev);
+	if ((rc = proc_each(serves, &connection)) > 0)
+		return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d belongs to process %d, whose "
+		    "registry is not this %s: end that process instead", nr, rc, RUN_DIR);
+	if (!force && (rc = check_held(nr, 0, e)) < 0)
+		return rc;
+	if ((rc = loop_open(nr, &l, e)) < 0)
+		return rc;
+	part_del(l.fd, nr, NULL);
+	rc = loop_detach(&l, DETACH_MS, e);
+	if (rc == 0)
+		say("detached /dev/loop%d, which was left of a mapping", nr);
+	return force && rc == -EBUSY ? 0 : rc;
 }
 
 static int
@@ -380,7 +409,8 @@ unmap_run(const struct unmap_opts *o, struct err *e)
 	} else {
 		rc = find(t, o->what, &found, e);
 		if (rc == 0)
-			rc = undo(t, &t->ent[found], o->force, e);
+			rc = found < 0 ? undo_stray(loop_number(o->what), o->force, e) :
+			    undo(t, &t->ent[found], o->force, e);
 	}
 	if (rc >= 0)
 		e->text[0] = '\0';	/* what was overcome on the way */

@@ -24,6 +24,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (sparse_load(&disk, data, size) < 0)
 		return 0;
+	disk.reads = 0;
 	must(part_scan(sparse_read, &disk, disk.size, &t, &e) == 0);
 	must(t.sector == 512 || t.sector == 4096);
 	must(t.count >= 0 && t.count <= PARTS_MAX && (t.kind != PART_NONE || t.count == 0));
