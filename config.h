@@ -68,4 +68,19 @@
 
 #define TEARDOWN_MS 5000		/* until a device that is still held is left to autoclear */
 
+/* Sessions with a server (ms unless said). */
+#define STALL_DEFAULT 30		/* s without a byte, while an answer is awaited, until the connection is given up */
+#define CONNECT_TIMEOUT 30000		/* name, TCP, TLS and upgrade together */
+#define LINKS_MAX 4			/* connections of one session */
+#define INFLIGHT_DEFAULT 16		/* chunks on the wire for each connection */
+#define LINK_SPARE 8			/* demands on the wire beyond the limit, which read-ahead may fill */
+#define LINK_INDEXES 64			/* index files of a snapshot, read here */
+#define LINK_PING 15000			/* silence after which an idle connection is tried; below NAT's 30 s */
+#define BACKOFF_MIN 100
+#define BACKOFF_MAX 10000
+#define BACKOFF_REFUSED 60000		/* after a wrong password: servers lock accounts */
+#define TICKET_FRESH 300000		/* a younger ticket is used again for a new connection */
+#define TICKET_RENEW 5400000		/* a ticket that is the only secret is renewed: servers take it for 2 h */
+#define COOKIE_MAX 6144			/* bytes of a ticket, percent-encoded */
+
 #endif
