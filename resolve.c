@@ -7,6 +7,7 @@
  */
 #include "resolve.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -179,6 +180,10 @@ resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct
 void
 addr_print(const struct addr *a, char *out, size_t cap)
 {
-	if (getnameinfo((const struct sockaddr *)&a->sa, a->len, out, (socklen_t)cap, NULL, 0, NI_NUMERICHOST))
+	const struct sockaddr_in6 *v6 = (const void *)&a->sa;
+	const struct sockaddr_in *v4 = (const void *)&a->sa;
+	int is6 = a->sa.ss_family == AF_INET6;
+
+	if (!inet_ntop(a->sa.ss_family, is6 ? (const void *)&v6->sin6_addr : &v4->sin_addr, out, (socklen_t)cap))
 		snprintf(out, cap, "?");
 }

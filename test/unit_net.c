@@ -293,6 +293,31 @@ test_strangers(void)
 	}
 }
 
+/* An address where nobody answers has a deadline of its own. */
+static void
+test_silent_address(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int listener = socket(AF_INET, SOCK_STREAM, 0), fd[8], i;
+	int64_t begin = clock_ms();
+	socklen_t len = sizeof a;
+	struct net *n;
+
+	check(bind(listener, (struct sockaddr *)&a, len) == 0 && listen(listener, 0) == 0);
+	getsockname(listener, (struct sockaddr *)&a, &len);
+	for (i = 0; i < 8; i++) {		/* its queue is full: further SYNs are dropped */
+		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		connect(fd[i], (struct sockaddr *)&a, len);
+	}
+	conf = (struct net_conf){ .host = "127.0.0.1", .port = ntohs(a.sin_port), .trust = &trust, .cancel_fd = -1, .connect_ms = 100 };
+	check_int(net_open(&conf, begin + 5000, &n, NULL, &e), -ETIMEDOUT);
+	says("no answer (a firewall, or no such machine?)");
+	check(clock_ms() - begin >= 100 && clock_ms() - begin < 1000);
+	for (i = 0; i < 8; i++)
+		close(fd[i]);
+	close(listener);
+}
+
 static void
 test_deadline(void)
 {
@@ -452,6 +477,7 @@ main(void)
 	run(test_localhost);
 	run(test_refused);
 	run(test_strangers);
+	run(test_silent_address);
 	run(test_deadline);
 	run(test_cancel);
 	run(test_poll);
