@@ -22,6 +22,7 @@
 
 #define ZSTD_FRAME_MAGIC 0xfd2fb528u
 
+/* The context alone is 160 KiB: made once a thread, never on the read path. */
 struct blob_worker {
 	ZSTD_DCtx *zstd;
 };
@@ -62,6 +63,7 @@ check_head(const uint8_t *raw, size_t len, struct err *e)
 		return NULL;
 	}
 	head = k->encrypted ? BLOB_HEAD_ENC : BLOB_HEAD;
+	/* Encrypted kinds have a longer header, known only now. */
 	if (len < head) {
 		err_set(e, ST_DAMAGED, -EBADMSG, "too short (%zu bytes)", len);
 		return NULL;
@@ -81,6 +83,7 @@ decrypt(const struct key *key, uint8_t *raw, size_t len, struct err *e)
 
 	if (key == NULL)
 		return err_set(e, ST_TRUST, -ENOKEY, "encrypted, and there is no key");
+	/* Made anew for each blob: 0.1 us, and nothing secret stays behind. */
 	gcm_key_init(&aes, key->key);
 	rc = gcm_open(&aes, raw + 12, raw + 28, raw + BLOB_HEAD_ENC, len - BLOB_HEAD_ENC);
 	wipe(&aes, sizeof(aes));
@@ -107,6 +110,7 @@ decompress(struct blob_worker *w, const uint8_t *p, size_t len,
 		return damaged(e, "damaged zstd frame");
 	if (n != len)
 		return damaged(e, "more than one zstd frame");
+	/* In one call, the output is the window: what the frame wants as one is no matter. */
 	n = ZSTD_decompressDCtx(w->zstd, out, cap, p, len);
 	if (ZSTD_isError(n))
 		return ZSTD_getErrorCode(n) == ZSTD_error_dstSize_tooSmall ?
@@ -130,6 +134,7 @@ unpack(struct blob_worker *w, const struct kind *k, const struct key *key, uint8
 		return decompress(w, raw, len, out, cap, outlen, e);
 	if (len > cap)
 		return too_large(cap, e);
+	/* Room for nothing may be NULL. */
 	if (len > 0)
 		memcpy(out, raw, len);
 	*outlen = len;
@@ -191,6 +196,7 @@ chunk_decode(struct blob_worker *w, const struct key *key, const struct chunk_wa
 	if (n != want->len)
 		return err_set(e, ST_DAMAGED, -EBADMSG, "wrong length (%zu bytes, not %lu)",
 		    n, (unsigned long)want->len);
+	/* The only proof that it is this chunk: CRC and tag know of no other. */
 	chunk_digest(digest, out, n, want->encrypted ? key : NULL);
 	if (memcmp(digest, want->digest, sizeof(digest)) != 0)
 		return damaged(e, "wrong digest");
@@ -202,6 +208,7 @@ chunk_digest(uint8_t digest[32], const void *data, size_t len, const struct key 
 {
 	struct sha256 c;
 
+	/* With a key, equal plain and encrypted data have different names. */
 	sha256_init(&c);
 	sha256_update(&c, data, len);
 	if (key != NULL)

@@ -38,6 +38,7 @@ hex_decode(uint8_t *out, size_t n, const char *text, size_t len)
 	size_t i;
 	int hi, lo;
 
+	/* Not len != 2 * n: n may be a hostile length that wraps. */
 	if (len % 2 != 0 || len / 2 != n)
 		return -1;
 	for (i = 0; i < n; i++) {
@@ -69,6 +70,7 @@ hex_fingerprint(uint8_t out[32], const char *text, size_t len)
 {
 	size_t i;
 
+	/* Only the whole length can have colons. */
 	if (len != 32 * 3 - 1)
 		return hex_decode(out, 32, text, len);
 	for (i = 0; i < 32; i++)
@@ -82,6 +84,7 @@ int
 equal_ct(const void *a, const void *b, size_t n)
 {
 	const uint8_t *x = a, *y = b;
+	/* No way out before the end: its time must not tell where they differ. */
 	unsigned diff = 0;
 
 	while (n-- > 0)

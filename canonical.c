@@ -4,7 +4,8 @@
  * manifests.
  *
  * Invariant: the canonical form is no longer than the text, since no escape
- * it writes is longer than what stood there; so three buffers of that length do.
+ * it writes is longer than what stood there, nor are all its keys together;
+ * so three buffers of that length do.
  */
 #include "canonical.h"
 
@@ -80,6 +81,7 @@ by_key(const void *a, const void *b)
 	size_t n = x->key_len < y->key_len ? x->key_len : y->key_len;
 	int diff = memcmp(x->key, y->key, n);
 
+	/* A key sorts behind its own beginnings, as strings do in Rust. */
 	return diff != 0 ? diff : (x->key_len > y->key_len) - (x->key_len < y->key_len);
 }
 
@@ -98,11 +100,11 @@ end_object(struct canonical *c, size_t first)
 	size_t n = c->count - first, start, i;
 	int rc = 0;
 
+	/* Until here they stand one behind another, without commas. */
 	if (n > 0) {
 		end_member(c, first);
 		start = m->start;
 		memcpy(c->scratch + start, c->out + start, c->len - start);
-		c->keys_len = (size_t)(m->key - c->keys);
 		qsort(m, n, sizeof(*m), by_key);
 		c->len = start;
 		for (i = 0; i < n && rc == 0; i++) {
@@ -124,8 +126,9 @@ start_member(struct canonical *c, const struct json_token *t)
 	struct member *m;
 	int rc;
 
+	/* A value has no end of its own here: the next key, or the object's end, is it. */
 	end_member(c, c->first[t->depth - 1]);
-	if (c->count == MEMBERS_MAX || t->len > c->cap - c->keys_len)
+	if (c->count == MEMBERS_MAX)
 		return bad(c, "too many members");
 	m = &c->members[c->count++];
 	m->key = memcpy(c->keys + c->keys_len, t->text, t->len);

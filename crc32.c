@@ -23,6 +23,7 @@ update_plain(uint32_t crc, const uint8_t *p, size_t n)
 {
 	uint32_t hi;
 
+	/* Eight bytes a step, each through the table of its distance to the end. */
 	for (; n >= 8; n -= 8, p += 8) {
 		crc ^= get32le(p);
 		hi = get32le(p + 4);
@@ -64,6 +65,7 @@ update_pclmul(uint32_t crc, const uint8_t *p, size_t n)
 
 	if (n < 64)
 		return update_plain(crc, p, n);
+	/* Four at once, since one multiplication's latency would be the limit. */
 	a = _mm_xor_si128(LOAD(0), _mm_cvtsi32_si128((int)crc));
 	b = LOAD(1);
 	c = LOAD(2);

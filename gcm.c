@@ -31,6 +31,7 @@ ghash_hardware(void)
 	return g != 0 ? g : br_ghash_pwr8_get();
 }
 
+/* Either alone would still be as slow as the other's plain form. */
 static int
 has_hardware(void)
 {
@@ -81,6 +82,7 @@ gcm_key_init(struct gcm_key *k, const uint8_t key[32])
 	aes->init(&k->aes.vtable, key, 32);
 	k->ghash = ghash;
 	memset(k->h, 0, sizeof(k->h));
+	/* H is the encryption of zero. */
 	ctr(k, zero, 0, k->h, sizeof(k->h));
 }
 
@@ -109,6 +111,7 @@ gcm_open(const struct gcm_key *k, const uint8_t iv[16], const uint8_t tag[16],
 	hash(k, iv, 16, start);
 	counter = get32be(start + 12);
 	hash(k, data, len, want);
+	/* The first block is the tag's, the data's begin after it. */
 	ctr(k, start, counter, want, sizeof(want));
 	if (!equal_ct(want, tag, 16))
 		return -1;

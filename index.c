@@ -33,6 +33,7 @@ chunk_end(const struct index *x, uint64_t chunk)
 	return get64le(x->entries + chunk * DYNAMIC_ENTRY);
 }
 
+/* Not above chunk_max, so 32 bits do. */
 static uint32_t
 chunk_len(const struct index *x, uint64_t chunk)
 {
@@ -56,6 +57,7 @@ parse_fixed(const uint8_t *p, size_t body, struct index *x, struct err *e)
 {
 	uint64_t chunk_size = get64le(p + 72);
 
+	/* File offsets are signed: nothing larger could be read. */
 	x->size = get64le(p + 64);
 	if (x->size > INT64_MAX)
 		return damaged(e, "impossible size");
@@ -63,6 +65,7 @@ parse_fixed(const uint8_t *p, size_t body, struct index *x, struct err *e)
 	    (chunk_size & (chunk_size - 1)) != 0)
 		return damaged(e, "impossible chunk size");
 	x->chunk_size = (uint32_t)chunk_size;
+	/* Not (size + chunk_size - 1): that could wrap. */
 	x->count = x->size / chunk_size + (x->size % chunk_size != 0);
 	x->chunk_max = x->size < chunk_size ? (uint32_t)x->size : x->chunk_size;
 	if (body % FIXED_ENTRY != 0 || body / FIXED_ENTRY != x->count)
@@ -82,6 +85,7 @@ parse_dynamic(size_t body, struct index *x, struct err *e)
 	x->count = body / DYNAMIC_ENTRY;
 	for (i = 0; i < x->count; i++, last = end) {
 		end = chunk_end(x, i);
+		/* Rising, so end - last cannot wrap. */
 		if (end <= last || end - last > CHUNK_MAX || end > INT64_MAX)
 			return err_set(e, ST_DAMAGED, -EBADMSG, "impossible end of chunk %llu",
 			    (unsigned long long)i);
@@ -112,6 +116,7 @@ index_parse(const uint8_t *p, size_t len, const struct manifest_file *mf,
 		rc = damaged(e, "no index (wrong magic number)");
 	if (rc != 0)
 		return rc;
+	/* Before the checksum, which takes longer; the manifest may be signed, the index is not. */
 	if (x->size != mf->size)
 		return err_set(e, ST_DAMAGED, -EBADMSG, "size %llu, but the manifest says %llu",
 		    (unsigned long long)x->size, (unsigned long long)mf->size);
@@ -149,6 +154,7 @@ index_learn_zero(struct index *x, const struct key *key)
 
 	if (x->chunk_size == 0 || x->count == 0 || (x->encrypted && key == NULL))
 		return;
+	/* Of a dynamic index every chunk has a length of its own: not worth it. */
 	last = chunk_len(x, x->count - 1);
 	zero_digest(x->zero[1], last, k);
 	if (last == x->chunk_size)

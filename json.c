@@ -45,6 +45,7 @@ is_blank(unsigned char c)
 size_t
 json_whole_utf8(const char *s, size_t len)
 {
+	/* start - 1: the last byte that begins a character. */
 	size_t start = len, need;
 	unsigned char c;
 
@@ -57,6 +58,7 @@ json_whole_utf8(const char *s, size_t len)
 	return len - (start - 1) < need ? start - 1 : len;
 }
 
+/* What does not fit is dropped, and said: who needs the text refuses it. */
 static void
 put(struct json *j, unsigned c)
 {
@@ -98,6 +100,7 @@ start_text(struct json *j, int state)
 static int
 emit(struct json *j, enum json_type type)
 {
+	/* Tokens without a text have an empty one, so that nobody needs to ask. */
 	struct json_token t = { .type = type, .depth = j->depth, .path = j->path, .text = "" };
 
 	if (type == JSON_KEY || type == JSON_STRING || type == JSON_NUMBER) {
@@ -127,6 +130,7 @@ path_key(struct json *j)
 	const char *name = j->text;
 	size_t len = j->len;
 
+	/* Others could look like a path that they are not: "a.b", "a[]". */
 	for (i = 0; i < len; i++)
 		if (!is_digit((unsigned char)name[i]) && name[i] != '_' && name[i] != '-' &&
 		    !((name[i] | 0x20) >= 'a' && (name[i] | 0x20) <= 'z'))
@@ -149,6 +153,7 @@ open_container(struct json *j, int array)
 
 	if (j->depth == JSON_DEPTH)
 		return bad(j, "too many levels");
+	/* Before its path and depth become those of what it holds. */
 	rc = emit(j, array ? JSON_ARRAY : JSON_OBJECT);
 	if (rc != 0)
 		return rc;
@@ -167,6 +172,7 @@ close_container(struct json *j, int array)
 	if (j->array[j->depth - 1] != array)
 		return bad(j, "wrong bracket");
 	j->depth--;
+	/* So the end has the path that the beginning had. */
 	j->path[j->path_len[j->depth]] = '\0';
 	return value(j, array ? JSON_ARRAY_END : JSON_OBJECT_END);
 }
@@ -185,6 +191,7 @@ in_value(struct json *j, unsigned char c)
 {
 	if (is_blank(c))
 		return 0;
+	/* "[]" is one, "[1,]" is not. */
 	if (c == ']' && j->state == VALUE_OR_END)
 		return close_container(j, 1);
 	j->is_key = 0;
@@ -199,6 +206,7 @@ in_value(struct json *j, unsigned char c)
 	}
 	if (c != '-' && !is_digit(c))
 		return bad(j, "no value");
+	/* Nothing but a sign may stand before a zero that leads. */
 	start_text(j, c == '-' ? NUM_MINUS : c == '0' ? NUM_ZERO : NUM_INT);
 	put(j, c);
 	return 0;
@@ -240,6 +248,7 @@ between(struct json *j, unsigned char c)
 static int
 in_literal(struct json *j, unsigned char c)
 {
+	/* "truex" is caught by what may follow a value. */
 	if (c != (unsigned char)j->literal[j->count])
 		return bad(j, "no value");
 	if (j->literal[++j->count] != '\0')
@@ -284,6 +293,7 @@ in_string(struct json *j, unsigned char c)
 	}
 	if (!j->is_key)
 		return value(j, JSON_STRING);
+	/* The path is there before the key is told, since consumers go by it. */
 	path_key(j);
 	j->state = COLON;
 	return emit(j, JSON_KEY);
@@ -378,7 +388,7 @@ in_number(struct json *j, unsigned char c)
 	}
 	if (j->state < NUM_ZERO)
 		return bad(j, "no number");
-	/* Only what follows a number ends it. */
+	/* Only what follows a number ends it, and must not be lost. */
 	rc = value(j, JSON_NUMBER);
 	return rc != 0 ? rc : between(j, c);
 }
@@ -413,6 +423,7 @@ int
 json_feed(struct json *j, const char *p, size_t n)
 {
 	for (; n > 0 && j->rc == 0; n--) {
+		/* at is the byte's own offset until it was taken: errors name it. */
 		j->rc = step(j, (unsigned char)*p++);
 		j->at++;
 	}
@@ -424,6 +435,7 @@ json_end(struct json *j)
 {
 	int rc = j->rc;
 
+	/* A number that is the whole text had nothing behind it to end it. */
 	if (rc == 0 && j->depth == 0 && j->state >= NUM_ZERO)
 		rc = value(j, JSON_NUMBER);
 	if (rc == 0 && j->state != DONE)

@@ -21,6 +21,7 @@ json_u64(const struct json_token *t, uint64_t *v)
 		if (t->text[i] < '0' || t->text[i] > '9')
 			return -1;
 		digit = (unsigned)(t->text[i] - '0');
+		/* Asked before: n * 10 + digit itself could wrap. */
 		if (n > (UINT64_MAX - digit) / 10)
 			return -1;
 		n = n * 10 + digit;
@@ -33,6 +34,7 @@ int
 json_i64(const struct json_token *t, int64_t *v)
 {
 	struct json_token magnitude = *t;
+	/* "-0" is written by nobody, but is an integer. */
 	int minus = t->type == JSON_NUMBER && t->text[0] == '-';
 	uint64_t n;
 
@@ -53,6 +55,7 @@ store_text(const struct json_token *t, const struct json_field *f, char *to)
 	if (t->type != JSON_STRING)
 		return -1;
 	if (f->as == JSON_AS_START) {
+		/* For people: what is cut off would not be shown anyway. */
 		len = strlen(t->text);
 		if (len >= f->cap)
 			len = json_whole_utf8(t->text, f->cap - 1);
@@ -94,6 +97,7 @@ row_end(struct json_rows *r, const struct json_token *t)
 {
 	unsigned i;
 
+	/* First what is missing: done() may rely on what is required. */
 	for (i = 0; i < r->count; i++)
 		if (r->fields[i].required && (r->seen >> i & 1) == 0)
 			return err_set(r->e, ST_FAIL, -EINVAL, "%s%s%s is missing",
@@ -111,6 +115,7 @@ row_field(struct json_rows *r, const struct json_token *t, unsigned i)
 	if ((r->came >> i & 1) != 0)
 		return err_set(r->e, ST_FAIL, -EINVAL, "%s is doubled", t->path);
 	r->came |= 1u << i;
+	/* Both sides write an Option's None so. */
 	if (t->type == JSON_NULL)
 		return 0;
 	if (store(t, f, (char *)r->row + f->offset) != 0)
@@ -153,6 +158,7 @@ json_rows_token(void *rows, const struct json_token *t)
 	}
 	if (strncmp(t->path, r->path, len) != 0)
 		return 0;
+	/* Within a row, unless only the name begins alike: "data", "database". */
 	rest = t->path + len;
 	if (*rest == '\0')
 		return row_place(r, t, 0);

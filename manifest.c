@@ -37,6 +37,7 @@ static const struct json_field top_fields[] = {
 	JSON_FIELD("signature", JSON_AS_TEXT, struct top, signature, 0),
 };
 
+/* Room for the longest values there are: more is refused. */
 struct file {
 	char name[256], csum[65], crypt[16];
 	uint64_t size;
@@ -88,6 +89,7 @@ got_file(void *ctx, void *row, uint32_t seen)
 	struct manifest_file *to, *more;
 
 	(void)seen;
+	/* It becomes a path in the datastore, and a part of names in /run. */
 	if (!safe_id(f->name, strlen(f->name)))
 		return invalid(p->e, f->name, "is no safe file name");
 	if (manifest_find(m, f->name) != NULL)
@@ -132,6 +134,7 @@ got_top(void *ctx, void *row, uint32_t seen)
 	if (m->has_fingerprint &&
 	    hex_fingerprint(m->fingerprint, t->fingerprint, strlen(t->fingerprint)) != 0)
 		return invalid(p->e, "unprotected.key-fingerprint", "is not valid");
+	/* null where no key was used; an empty text is as good. */
 	m->has_signature = *t->signature != '\0';
 	if (m->has_signature &&
 	    hex_decode(m->signature, 32, t->signature, strlen(t->signature)) != 0)
@@ -142,6 +145,7 @@ got_top(void *ctx, void *row, uint32_t seen)
 static int
 on_token(void *ctx, const struct json_token *t)
 {
+	/* Each picks what lies on its own paths. */
 	struct parse *p = ctx;
 	int rc = json_rows_token(&p->top_rows, t);
 
@@ -163,6 +167,7 @@ manifest_parse(const char *json, size_t len, struct manifest *m, struct err *e)
 	};
 	int rc;
 
+	/* Before the first way out: the caller frees it in any case. */
 	memset(m, 0, sizeof(*m));
 	rc = json_parse(json, len, on_token, &p, &why);
 	if (rc == 0)
@@ -192,12 +197,14 @@ check_fingerprint(const struct manifest *m, const struct key *key, int need_key,
 		return 0;
 	if (m->has_fingerprint)
 		hex_colons(want, m->fingerprint, 32);
+	/* Old backups do not say which key it was. */
 	if (key == NULL)
 		return err_set(e, ST_TRUST, -ENOKEY, "the archive is encrypted and there is no key: "
 		    "give --keyfile%s%s", m->has_fingerprint ? " with the key of fingerprint " : "",
 		    m->has_fingerprint ? want : "");
 	if (!m->has_fingerprint || memcmp(m->fingerprint, key->fingerprint, 32) == 0)
 		return 0;
+	/* In full, both: so the right file can be found by grep. */
 	hex_colons(have, key->fingerprint, 32);
 	return err_set(e, ST_TRUST, -EACCES, "wrong key: the snapshot was made with the key of "
 	    "fingerprint %s, this one's is %s", want, have);
@@ -225,6 +232,7 @@ manifest_verify(const struct manifest *m, const char *json, size_t len,
 	if (rc != 0)
 		return err_set(e, rc == -ENOMEM ? ST_FAIL : ST_DAMAGED, rc,
 		    "manifest (index.json.blob): %s", why.text);
+	/* The same text that was parsed, so both mean the same members. */
 	br_hmac_key_init(&hmac_key, &br_sha256_vtable, key->id_key, sizeof(key->id_key));
 	br_hmac_init(&hmac, &hmac_key, 0);
 	br_hmac_update(&hmac, text, n);

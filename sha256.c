@@ -88,6 +88,7 @@ blocks_shani(uint32_t state[8], const uint8_t *p, size_t n)
 #if CPU_ARM64
 #include <arm_neon.h>
 
+/* As above; here the instructions take the state as it is, four rounds each. */
 #define ROUNDS(i, w) do { \
 	k = vaddq_u32(w, vld1q_u32(K + 4 * (i))); \
 	was = abcd; \
@@ -131,6 +132,7 @@ blocks_armv8(uint32_t state[8], const uint8_t *p, size_t n)
 }
 #endif
 
+/* BearSSL keeps its state as bytes: a copy of 64 bytes a call is nothing. */
 static void
 blocks_plain(uint32_t state[8], const uint8_t *p, size_t n)
 {
@@ -206,8 +208,9 @@ sha256_update(struct sha256 *c, const void *data, size_t n)
 	const uint8_t *p = data;
 	size_t have = c->len % 64, part = 64 - have;
 
+	/* data may be NULL then. */
 	if (n == 0)
-		return;			/* data may be NULL */
+		return;
 	c->len += n;
 	if (have > 0) {
 		if (part > n)
@@ -219,6 +222,7 @@ sha256_update(struct sha256 *c, const void *data, size_t n)
 		p += part;
 		n -= part;
 	}
+	/* Straight from the caller's memory: no copy of what is long. */
 	if (n >= 64)
 		blocks(c->state, p, n / 64);
 	memcpy(c->block, p + n / 64 * 64, n % 64);
@@ -232,6 +236,7 @@ sha256_final(struct sha256 *c, uint8_t digest[32])
 	int i;
 
 	c->block[have++] = 0x80;
+	/* The length's 8 bytes must fit behind it. */
 	if (have > 56) {
 		memset(c->block + have, 0, 64 - have);
 		blocks(c->state, c->block, 1);

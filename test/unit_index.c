@@ -226,6 +226,29 @@ test_messages(void)
 	free(p);
 }
 
+/* Bytes behind the last entry, with checksums over them too. */
+static void
+test_trailing(void)
+{
+	static const uint64_t ends[] = { 5, 9 };
+	struct manifest_file mf;
+	struct index x;
+	struct err e;
+	uint8_t *p;
+	size_t len, i;
+	int kind;
+
+	for (kind = 0; kind < 2; kind++)
+		for (i = 0; i < 40; i++) {
+			p = kind == 0 ? fixed(3 * MIB, MIB, 3, &len, &mf) : dynamic(ends, 2, &len, &mf);
+			p = realloc(p, len + i);
+			memset(p + len, 0, i);
+			seal(p, len + i, &mf);
+			check_int(index_parse(p, len + i, &mf, &x, &e), i > 0 ? -EBADMSG : 0);
+			free(p);
+		}
+}
+
 static void
 test_sizes(void)
 {
@@ -341,6 +364,7 @@ main(void)
 	run(test_golden);
 	run(test_damage);
 	run(test_messages);
+	run(test_trailing);
 	run(test_sizes);
 	run(test_dynamic);
 	run(test_zero);

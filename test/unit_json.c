@@ -26,6 +26,8 @@ on_token(void *ctx, const struct json_token *t)
 	    t->path, t->text, t->cut ? "~" : "");
 	if ((size_t)n < room)
 		tr->len += (size_t)n;
+	if (t->cut && (t->len < JSON_TEXT_MAX - 4 || json_whole_utf8(t->text, t->len) != t->len))
+		return -EIO;
 	if (strlen(t->text) != t->len && memchr(t->text, 0, t->len) == NULL)
 		return -EIO;
 	return 0;
@@ -92,7 +94,7 @@ test_good(void)
 	    "0", "-0", "12", " 1 ", "0.5", "1e5", "1E-5", "0e0", "-1.5e+10", "\"\"", "null", "true",
 	    "false", "[]", "{}", "[ ]", "{ }", "[1,2]", "[[],{}]", "{\"a\":1,\"a\":2}",
 	    "\"\\u0000\"", "\"\x7f\"", "\"\xc3\xa9\"", "\"\xe0\xa0\x80\"", "\"\xed\x9f\xbf\"",
-	    "\"\xee\x80\x80\"", "\"\xf4\x8f\xbf\xbf\"", "\"\\uD800\\uDC00\"", "\"\\/\\b\\f\\n\\r\\t\"",
+	    "\"\xee\x80\x80\"", "\"\xf4\x8f\xbf\xbf\"", "\"\\uD800\\uDC00\"", "\"\\ud83d\\ude00\\u0041\"", "\"\\/\\b\\f\\n\\r\\t\"",
 	};
 	size_t i;
 
