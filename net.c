@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +24,6 @@
 #define CONNECT_MS 10000
 #define DEAD_MS 30000
 #define GLANCE 64			/* records between two looks at the other descriptors: 1 MiB */
-#define RECORD_HEAD 5
 
 struct net {
 	int fd, cancel_fd;
@@ -38,9 +36,6 @@ struct net {
 	char peer[64];
 	struct err err;
 	struct chain *chain;		/* during the handshake */
-	/* The next record's header, read along with the record before it: one system call a record. */
-	uint8_t ahead[RECORD_HEAD];
-	size_t ahead_len;
 	struct tls tls;
 };
 
@@ -81,31 +76,17 @@ send_all(struct net *n)
 static int
 receive(struct net *n)
 {
-	struct iovec v[2];
 	uint8_t *p;
 	size_t len;
 	ssize_t got;
 
+	/* two system calls a record, header and body; reading the next header along with a body gained nothing measurable */
 	while ((p = br_ssl_engine_recvrec_buf(engine(n), &len)) != NULL) {
-		if (n->ahead_len) {
-			len = len < n->ahead_len ? len : n->ahead_len;
-			memcpy(p, n->ahead, len);
-			n->ahead_len -= len;
-			memmove(n->ahead, n->ahead + len, n->ahead_len);
-			br_ssl_engine_recvrec_ack(engine(n), len);
-			continue;
-		}
-		v[0] = (struct iovec){ p, len };
-		v[1] = (struct iovec){ n->ahead, sizeof n->ahead };
-		got = readv(n->fd, v, 2);
+		got = recv(n->fd, p, len, 0);
 		if (got <= 0)
 			return got == 0 ? 1 : errno == EAGAIN || errno == EINTR ? 0 : -errno;
-		tls_saw(&n->tls, p, (size_t)got < len ? (size_t)got : len);
+		tls_saw(&n->tls, p, (size_t)got);
 		n->heard = clock_ms();
-		if ((size_t)got > len) {
-			n->ahead_len = (size_t)got - len;
-			got = (ssize_t)len;
-		}
 		br_ssl_engine_recvrec_ack(engine(n), (size_t)got);
 	}
 	return 0;
