@@ -4,6 +4,9 @@
  * getaddrinfo() may block for long and cannot be called off, so a thread does it that
  * nobody waits for longer than he wants to. What the thread needs belongs to both sides: the last
  * one to leave frees it.
+ *
+ * The last answer for a name is kept: after switch_root there is no resolv.conf any more in the root that
+ * this process still has, and a mapping that the system runs from must find its server again.
  */
 #include "resolve.h"
 
@@ -22,7 +25,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "wait.h"
+
+#define KNOWN_WAIT 3000			/* ms a name server has when an older answer is there */
+
+static struct {
+	pthread_mutex_t lock;
+	char host[256], port[8];
+	struct addr addr[ADDRS_MAX];
+	int n;
+} last = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 struct lookup {
 	atomic_int users;		/* 2: thread and asker */
@@ -142,21 +155,39 @@ lookup_new(const char *host, const char *port)
 	return l;
 }
 
-int
-resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e)
+static void
+keep(const char *host, const char *port, const struct addr *addr, int n)
 {
-	struct lookup *l;
-	char service[8];
-	int rc, n;
+	pthread_mutex_lock(&last.lock);
+	snprintf(last.host, sizeof last.host, "%s", host);
+	snprintf(last.port, sizeof last.port, "%s", port);
+	memcpy(last.addr, addr, (size_t)n * sizeof addr[0]);
+	last.n = n;
+	pthread_mutex_unlock(&last.lock);
+}
 
-	snprintf(service, sizeof service, "%u", port);
-	n = numeric(host, service, out, 0);
-	if (!n && strcasecmp(host, "localhost") == 0)	/* where there is no hosts file either */
-		n = numeric("::1", service, out, numeric("127.0.0.1", service, out, 0));
-	if (n)
-		return n;
-	l = lookup_new(host, service);
-	rc = l ? start(l) : -ENOMEM;
+/* The number of addresses kept for that name. */
+static int
+recall(const char *host, const char *port, struct addr *out)
+{
+	int n = 0;
+
+	pthread_mutex_lock(&last.lock);
+	if (strcmp(last.host, host) == 0 && strcmp(last.port, port) == 0) {
+		n = last.n;
+		memcpy(out, last.addr, (size_t)n * sizeof out[0]);
+	}
+	pthread_mutex_unlock(&last.lock);
+	return n;
+}
+
+/* Asks the system, in another thread: the number of addresses, or a negative errno. */
+static int
+look_up(const char *host, const char *port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e)
+{
+	struct lookup *l = lookup_new(host, port);
+	int rc = l ? start(l) : -ENOMEM, n;
+
 	if (rc) {
 		if (l) {
 			atomic_store(&l->users, 1);
@@ -175,6 +206,31 @@ resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct
 	}
 	leave(l);
 	return rc;
+}
+
+int
+resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e)
+{
+	struct addr old[ADDRS_MAX];
+	char service[8];
+	int64_t soon = clock_ms() + KNOWN_WAIT;
+	int rc, n;
+
+	snprintf(service, sizeof service, "%u", port);
+	n = numeric(host, service, out, 0);
+	if (!n && strcasecmp(host, "localhost") == 0)	/* where there is no hosts file either */
+		n = numeric("::1", service, out, numeric("127.0.0.1", service, out, 0));
+	if (n)
+		return n;
+	n = recall(host, service, old);
+	rc = look_up(host, service, n && soon < deadline ? soon : deadline, cancel_fd, out, e);
+	if (rc > 0)
+		keep(host, service, out, rc);
+	if (rc > 0 || rc == -ECANCELED || !n)
+		return rc;
+	note("%s cannot be looked up now: trying the address it had", host);
+	memcpy(out, old, (size_t)n * sizeof old[0]);
+	return n;
 }
 
 void

@@ -15,7 +15,8 @@ struct addr {
 };
 
 /* Fills at most ADDRS_MAX addresses, best first, and returns their number (> 0). Numeric addresses need no thread. -ETIMEDOUT at the
- * deadline (clock_ms() ms), -ECANCELED when cancel_fd is readable: the look-up then ends by itself, later. */
+ * deadline (clock_ms() ms), -ECANCELED when cancel_fd is readable: the look-up then ends by itself, later.
+ * A name that was found before and cannot be looked up now has the addresses it had. Any thread. */
 int resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e);
 
 /* "192.0.2.1", "2001:db8::1" */
