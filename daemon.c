@@ -47,6 +47,12 @@ daemon_stop(void)
 	on_signal(0);
 }
 
+int
+daemon_stop_fd(void)
+{
+	return stop_pipe[0];
+}
+
 static void
 catch_signals(void)
 {
@@ -160,7 +166,6 @@ daemon_detach(void)
 		return;			/* in the foreground */
 	setsid();
 	signal(SIGHUP, SIG_IGN);
-	log_detach();
 	if ((fd = open("/dev/null", O_RDWR)) < 0)
 		fd = open("/", O_PATH);	/* anything harmless to hold 0, 1 and 2 */
 	dup2(fd, 0);
@@ -169,6 +174,7 @@ daemon_detach(void)
 	if (fd > 2)
 		close(fd);
 	close_inherited();
+	log_detach();
 	say_word(ST_DONE);
 }
 

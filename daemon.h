@@ -11,6 +11,8 @@
  * `stop` is readable in the child from the first SIGINT, SIGTERM (or SIGHUP before it is detached) on; so it is after
  * daemon_stop(). With `foreground` there is no fork: returns -1 at once. */
 int daemon_start(int foreground, int *stop);
+/* The same `stop`; -1 before daemon_start(). */
+int daemon_stop_fd(void);
 
 /* The child's word of success: lets go of terminal, session and inherited descriptors, then the parent exits 0. */
 void daemon_detach(void);

@@ -258,7 +258,7 @@ publish(struct mapping *m, struct err *e)
 	int rc;
 
 	archive_print(m->archive.file->name, archive, sizeof(archive));
-	run_name(&m->snap.repo, &m->snap.name, archive, m->name);
+	run_name(&m->snap.origin.repo, &m->snap.name, archive, m->name);
 	snprintf(m->path, sizeof(m->path), "%s/%s", RUN_DIR, m->name);
 	if ((m->dirfd = run_dir(1, e)) < 0)
 		return m->dirfd;

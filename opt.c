@@ -34,7 +34,8 @@ static const struct command_info commands[] = {
 
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
-	O_NO_AHEAD, O_WORKERS, O_VERSION };
+	O_NO_AHEAD, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
+	O_STALL, O_CONNECTIONS };
 
 struct option_info {
 	int val;			/* a letter, or one of the above */
@@ -45,11 +46,20 @@ struct option_info {
 
 static const struct option_info options[] = {
 	{ O_REPOSITORY, "repository", "REPO", CMD_SOURCE, "[[AUTH@]HOST[:PORT]:]STORE or a datastore's directory" },
+	{ O_SERVER, "server", "HOST", CMD_SOURCE, "the same in parts: host name or address," },
+	{ O_PORT, "port", "N", CMD_SOURCE, "    port (8007)," },
+	{ O_DATASTORE, "datastore", "STORE", CMD_SOURCE, "    datastore," },
+	{ O_AUTH_ID, "auth-id", "AUTH", CMD_SOURCE, "    user@realm[!token] (root@pam)" },
+	{ O_FINGERPRINT, "fingerprint", "HEX", CMD_SOURCE, "SHA-256 of the server's certificate" },
+	{ O_CA, "ca", "FILE", CMD_SOURCE, "trust servers that these authorities certify" },
+	{ O_CONFIG, "config", "FILE", CMD_SOURCE, "KEY=VALUE lines, as the environment" },
 	{ O_NS, "ns", "NS", CMD_SOURCE, "namespace, as a/b" },
 	{ O_KEYFILE, "keyfile", "FILE", CMD_SOURCE, "encryption key (key file or paper key)" },
 	{ O_KEYFD, "keyfd", "N", CMD_SOURCE, "read the encryption key from descriptor N" },
 	{ O_CACHE, "cache", "SIZE", CMD_MAP, "memory for verified chunks (64M)" },
 	{ O_TIMEOUT, "timeout", "S", CMD_MAP, "seconds until a waiting read fails (120)" },
+	{ O_STALL, "stall", "S", CMD_SOURCE, "seconds of silence until reconnecting (30)" },
+	{ O_CONNECTIONS, "connections", "N", CMD_SOURCE, "connections to the server (1)" },
 	{ O_WORKERS, "workers", "N", CMD_MAP, "threads that decode (one a CPU)" },
 	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
 	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP, "fetch only what is read" },
@@ -94,6 +104,15 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 	switch (val) {
 	case O_REPOSITORY: o->repository = arg; return 0;
 	case O_NS: o->ns = arg; return 0;
+	case O_SERVER: o->server = arg; return 0;
+	case O_PORT: o->port = arg; return 0;
+	case O_DATASTORE: o->datastore = arg; return 0;
+	case O_AUTH_ID: o->auth_id = arg; return 0;
+	case O_FINGERPRINT: o->fingerprint = arg; return 0;
+	case O_CA: o->ca = arg; return 0;
+	case O_CONFIG: o->config = arg; return 0;
+	case O_STALL: return number(arg, "stall", 1, 3600, &o->stall, e);
+	case O_CONNECTIONS: return number(arg, "connections", 1, 16, &o->connections, e);
 	case O_KEYFILE: o->keyfile = arg; return 0;
 	case O_KEYFD: return number(arg, "keyfd", 0, 1 << 20, &o->keyfd, e);
 	case O_CACHE:

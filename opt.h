@@ -21,6 +21,10 @@ struct opts {
 	enum command command;
 	int help, version;
 	const char *repository, *ns, *keyfile;
+	const char *server, *port, *datastore, *auth_id;	/* the repository in parts */
+	const char *fingerprint, *ca, *config;
+	int stall;			/* s; 0: the default */
+	int connections;		/* 0: the default */
 	int keyfd;			/* -1: none */
 	uint64_t cache;			/* bytes; 0: by the machine's memory */
 	int timeout;			/* s */

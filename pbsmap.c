@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 
+#include "conf.h"
 #include "config.h"
 #include "err.h"
 #include "log.h"
@@ -15,6 +16,9 @@ static int
 run(const struct opts *o, struct err *e)
 {
 	struct unmap_opts u = { .all = o->all, .force = o->force, .json = o->json };
+
+	if (o->config && conf_load(o->config, e) < 0)
+		return (int)e->status;
 
 	switch (o->command) {
 	case CMD_MAP:

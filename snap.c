@@ -60,30 +60,17 @@ check_names(const struct snap *s, struct err *e)
 	    m->type, m->id, time);
 }
 
-static int
-open_source(struct snap *s, const struct opts *o, struct err *e)
-{
-	const char *text = o->repository ? o->repository : getenv("PBS_REPOSITORY");
-	int rc;
-
-	if (text == NULL || *text == 0)
-		return err_set(e, ST_USAGE, -EINVAL, "which repository? Give --repository or set PBS_REPOSITORY");
-	if ((rc = repo_parse(text, &s->repo, e)) < 0)
-		return rc;
-	if (!s->repo.is_dir)
-		return err_set(e, ST_USAGE, -EINVAL, "%s: servers are not supported yet; give a datastore's directory", text);
-	return store_open(s->repo.path, &s->source, e);
-}
-
 int
 snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err *e)
 {
-	const char *ns = o->ns ? o->ns : "";
 	int rc;
 
 	memset(s, 0, sizeof(*s));
-	if ((rc = snapshot_parse(snapshot, ns, &s->name, e)) < 0 ||
-	    (rc = open_source(s, o, e)) < 0 ||
+	/* A name that is none is found before anybody is asked for a password. */
+	if ((rc = snapshot_parse(snapshot, "", &s->name, e)) < 0 || (rc = origin_open(&s->origin, o, e)) < 0)
+		return rc;
+	s->source = s->origin.source;
+	if ((rc = snapshot_parse(snapshot, s->origin.ns, &s->name, e)) < 0 ||
 	    (rc = source_resolve(s->source, &s->name, e)) < 0 ||
 	    (rc = s->source->ops->open(s->source, &s->name, e)) < 0 ||
 	    (rc = read_manifest(s, e)) < 0)
@@ -265,8 +252,7 @@ archive_free(struct archive *a)
 void
 snap_close(struct snap *s)
 {
-	if (s->source)
-		s->source->ops->close(s->source);
+	origin_close(&s->origin);
 	manifest_free(&s->manifest);
 	free(s->json);
 	wipe(&s->key, sizeof(s->key));

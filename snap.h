@@ -9,13 +9,14 @@
 #include "key.h"
 #include "manifest.h"
 #include "opt.h"
+#include "origin.h"
 #include "repo.h"
 #include "source.h"
 
 struct snap {
-	struct repo repo;
+	struct origin origin;		/* its source, */
+	struct source *source;		/*   once more */
 	struct snapshot name;
-	struct source *source;
 	struct manifest manifest;
 	char *json;			/* the manifest's text */
 	size_t json_len;
