@@ -112,6 +112,8 @@ decode(struct job *j, struct blob_worker *w)
 	if (r->rc == 0)
 		r->rc = chunk_decode(w, l->fetch->conf.key, &l->slot->want, r->raw, r->len,
 		    l->slot->data, &r->err);
+	if (r->rc == 0 && l->fetch->conf.use)
+		r->rc = l->fetch->conf.use(l->fetch->conf.ctx, &l->slot->want, l->offset, l->slot->data, &r->err);
 	give_buf(l);
 	announce(l);
 }
@@ -302,6 +304,10 @@ complain(struct fetch *f, const struct load *l)
 	char hex[65];
 	int i;
 
+	if (f->conf.failed && !f->quiet) {
+		f->conf.failed(f->conf.ctx, &l->slot->want, l->offset, l->req.rc, &l->req.err);
+		return;
+	}
 	hex_encode(hex, l->slot->want.digest, 32);
 	err_set(&f->last, l->req.err.status, l->req.rc, "chunk %s: %s (offset %llu)", hex,
 	    l->req.err.text, (unsigned long long)l->offset);
@@ -343,6 +349,7 @@ finish(struct fetch *f, struct load *l)
 	struct fetch_wait *waits;
 	int rc = l->req.rc;
 
+	f->stats.raw += l->req.len;
 	/* Once more: a disk or a wire may have erred. What the source says is final is so. */
 	if (rc == -EBADMSG && l->tries++ == 0) {
 		ask(l);

@@ -25,6 +25,12 @@ struct fetch_conf {
 	uint32_t chunk_max;		/* bytes of the largest chunk */
 	int loads;			/* chunks on their way at once, at most */
 	int workers;			/* threads that decode */
+	/* For who wants every chunk once; NULL: not used. offset is that of the wait. */
+	void *ctx;
+	/* On a worker, with bytes just verified. An error (not -EBADMSG, which would be tried again) fails the load. */
+	int (*use)(void *ctx, const struct chunk_want *want, uint64_t offset, const uint8_t *data, struct err *e);
+	/* On the main thread, instead of a log line: why a chunk could not be had, without its name. ready() follows. */
+	void (*failed)(void *ctx, const struct chunk_want *want, uint64_t offset, int rc, const struct err *e);
 };
 
 /* One reader of one chunk; the caller's memory until ready() or fetch_cancel(). */
@@ -60,6 +66,7 @@ int fetch_first(struct fetch *f, struct fetch_wait *w, int stop_fd, struct err *
 
 struct fetch_stats {
 	unsigned long long asked, ahead, hits, failed;	/* chunks, chunks, reads, chunks */
+	unsigned long long raw;				/* bytes of raw blobs that came */
 };
 void fetch_stats(const struct fetch *f, struct fetch_stats *st);
 
