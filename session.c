@@ -162,6 +162,7 @@ struct listing {
 	void *ctx;
 	int stopped;			/* fn's result, when it did not want more */
 	int finished;			/* the row's files have a manifest among them */
+	int found;
 	struct row {
 		char type[8], id[ID_MAX];
 		int64_t time;
@@ -181,6 +182,7 @@ list_row(void *ctx, void *row, uint32_t seen)
 	l->finished = 0;
 	if (strcmp(r->type, l->group->type) != 0 || strcmp(r->id, l->group->id) != 0)
 		return 0;
+	l->found = 1;
 	info.name.has_time = 1;
 	info.name.time = r->time;
 	l->stopped = l->fn(l->ctx, &info);
@@ -247,7 +249,7 @@ session_snapshots(struct source *src, const struct snapshot *group, int (*fn)(vo
 		return l.stopped;
 	if (rc < 0 && why.text[0])
 		return err_set(e, ST_FAIL, rc, "%s: the list of snapshots: %s", s->api.host, why.text);
-	if (rc == 0 && l.rows.found == 0)
+	if (rc == 0 && !l.found)
 		return err_set(e, ST_FAIL, -ENOENT, "%s: %s: no %s/%s there that %s may see", s->api.host, s->repo.store,
 		    group->type, group->id, s->api.auth.id);
 	return rc;
