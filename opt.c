@@ -162,7 +162,7 @@ parse_options(int argc, char **argv, int cmd, struct opts *o, struct err *e)
 
 	make_tables(cmd, longs, letters);
 	opterr = 0;
-	optind = 1;
+	optind = 0;	/* afresh: glibc keeps more than this, were it 1 */
 	while (rc == 0 && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		if (c == '?' || c == ':')
 			rc = err_set(e, ST_USAGE, -EINVAL, c == ':' ? "%s needs a value" :
