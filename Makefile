@@ -67,7 +67,7 @@ sources := $(foreach x,$(libs),$x_SRC=$($x_SRC))
 libs_done := $(if $(MODE),,$L/done)
 
 CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. $(if $(MODE),,-isystem $L/include) \
-	$(BEARSSL_CFLAGS) $(FUSE_CFLAGS) $(ZSTD_CFLAGS)
+	$(patsubst -I%,-isystem %,$(BEARSSL_CFLAGS) $(FUSE_CFLAGS) $(ZSTD_CFLAGS))
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla $(WERROR)
 ifeq ($(MODE),)
 CFLAGS = -O2 -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
