@@ -243,6 +243,7 @@ secret_lookup(const char *name, const char *cred, char *buf, size_t cap, struct 
 	struct line l = { .buf = buf, .cap = cap };
 	const char *value = getenv(name);
 	char what[80];
+	int rc;
 
 	/* Set but empty is how scripts switch a variable off. */
 	if (value && *value) {
@@ -253,8 +254,10 @@ secret_lookup(const char *name, const char *cred, char *buf, size_t cap, struct 
 	for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
 		snprintf(what, sizeof what, "%s%s", name, forms[i].suffix);
 		value = getenv(what);
-		if (value && *value)
-			return forms[i].get(value, what, buf, cap, e);
+		if (!value || !*value)
+			continue;
+		rc = forms[i].get(value, what, buf, cap, e);
+		return rc == -ENOENT ? -EINVAL : rc;	/* -ENOENT says that nothing is set */
 	}
 	return from_credential(cred, buf, cap, e);
 }
