@@ -91,7 +91,7 @@ passphrase(void *ctx, char *buf, size_t cap, struct err *e)
 		n = secret_ask("Encryption key passphrase: ", buf, cap, e);
 	if (n == -ENOTTY)
 		err_set(e, ST_TRUST, n, "the key needs a passphrase: set PBS_ENCRYPTION_PASSWORD "
-		    "(or …_FD, …_FILE, …_CMD)");
+		    "(or _FD, _FILE, _CMD with that name before it)");
 	return n;
 }
 
