@@ -197,6 +197,20 @@ class Place:
         return subprocess.run([*wrap, PBSMAP, *map(str, args)], env=self.env(**(env or {})), text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **kw)
 
+    def strace(self, faults, args, timeout=60):
+        """As run(), with faults (of strace's `inject`) in it and in the process behind; strace would hold pipes open as long as that lives."""
+        calls = ','.join(f.split(':')[0] for f in faults)
+        wrap = ['strace', '-D', '-f', '-q', '-o', '/dev/null', '-e', f'trace={calls}', *(x for f in faults for x in ('-e', f'inject={f}'))]
+        with open(self.dir / 'out', 'w+') as out, open(self.dir / 'err', 'w+') as err:
+            argv = [*wrap, PBSMAP, *map(str, args)]
+            p = subprocess.Popen(argv, env=self.env(), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            try:
+                p.wait(timeout)
+            finally:
+                p.kill()
+                p.wait()
+            return subprocess.CompletedProcess(argv, p.returncode, (self.dir / 'out').read_text(), (self.dir / 'err').read_text())
+
     def map_args(self, store, snapshot, archive, key=None, ns=None, opts=()):
         args = ['map', '--repository', str(store), *opts]
         if ns:
@@ -245,7 +259,7 @@ class Place:
         out = []
         for p in pathlib.Path('/proc').glob('[0-9]*'):
             with contextlib.suppress(OSError):
-                if f'PBSMAP_TEST={self.token}'.encode() in (p / 'environ').read_bytes().split(b'\0'):
+                if f'PBSMAP_TEST={self.token}'.encode() in (p / 'environ').read_bytes().split(b'\0') and (p / 'comm').read_text() != 'strace\n':
                     if (p / 'stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z':
                         out.append(int(p.name))
         return out

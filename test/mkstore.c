@@ -525,6 +525,7 @@ main(int argc, char **argv)
 {
 	static struct archive archives[MAX_ARCHIVES];
 	struct genkey g = { 0 };
+	char chunks[4096];
 	int c, n;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -539,6 +540,8 @@ main(int argc, char **argv)
 		option('?', NULL, NULL);
 	o.store = argv[optind];
 	parse_snapshot(argv[optind + 1]);
+	snprintf(chunks, sizeof(chunks), "%s/.chunks/", o.store);
+	mkdirs(chunks);
 	write_owner();
 	for (int i = 0; i < n; i++)
 		do_archive(&archives[i], argv[optind + 2 + i]);

@@ -28,6 +28,11 @@ def gone(m):
     return not m.attached() and not os.path.lexists(m.file) and not m.pid_file.exists()
 
 
+def in_state(pid, states):
+    with contextlib.suppress(OSError):
+        return open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[0] in states
+
+
 FORMS = {
     'device': lambda m, full, archive: m.dev,
     'loopN': lambda m, full, archive: f'loop{m.nr}',
@@ -49,9 +54,9 @@ def test_forms(place, form):
 
 
 def test_escaped_name(place):
-    """The name as it stands in /run, which is what the official client's users type."""
+    """The name as it stands in /run; a directory's begins with what looks like an option."""
     m, *_ = unique(place)
-    place.unmap(m.name)
+    place.unmap('--', m.name)
     assert gone(m)
 
 
@@ -110,7 +115,7 @@ def test_unmap_removes_partitions_and_waits(place):
     pid = m.pid
     place.unmap(m.dev)
     assert gone(m) and not os.path.exists(m.part(1)) and sysfs(m.nr, f'loop{m.nr}p1/start') is None
-    assert not os.path.exists(f'/proc/{pid}') or open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[0] == 'Z'
+    assert in_state(pid, 'Z') or not os.path.exists(f'/proc/{pid}')
 
 
 # ---- status ----
@@ -216,7 +221,7 @@ def test_force_while_mounted(place):
                        stderr=subprocess.DEVNULL, check=False)
     assert p.returncode != 0 or not m.attached()
     subprocess.run(['umount', at], check=True, timeout=20)
-    assert not os.path.exists(f'/proc/{pid}')
+    assert wait_for(lambda: in_state(pid, 'Z') or not os.path.exists(f'/proc/{pid}'))
     assert wait_for(lambda: not m.attached())
     assert place.leftovers() == []
 
@@ -526,11 +531,6 @@ dev=$({PBSMAP} map --repository {st} {IMAGES["scsi0"][0]} {IMAGES["scsi0"][1]}) 
 
 
 # ---- a mapping that does not answer ----
-
-def in_state(pid, states):
-    with contextlib.suppress(OSError):
-        return open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[0] in states
-
 
 def test_outstanding_reads_of_killed_readers(place):
     """The process is stopped, so that reads are certainly on their way when their readers are killed."""
