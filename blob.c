@@ -190,10 +190,10 @@ chunk_decode(struct blob_worker *w, const struct key *key, const struct chunk_wa
 	if (k->encrypted != want->encrypted)
 		return damaged(e, k->encrypted ? "encrypted, in an archive that is not" :
 		    "not encrypted, in an archive that is");
-	/* The one length that is known before decryption: for who has no key, and checks what can be checked. */
-	if (!k->compressed && len - (k->encrypted ? BLOB_HEAD_ENC : BLOB_HEAD) != want->len)
+	/* Who has no key checks what can be checked: the one length that is known before decryption. */
+	if (key == NULL && k->encrypted && !k->compressed && len - BLOB_HEAD_ENC != want->len)
 		return err_set(e, ST_DAMAGED, -EBADMSG, "wrong length (%zu bytes, not %lu)",
-		    len - (k->encrypted ? BLOB_HEAD_ENC : BLOB_HEAD), (unsigned long)want->len);
+		    len - BLOB_HEAD_ENC, (unsigned long)want->len);
 	rc = unpack(w, k, key, raw, len, out, want->len, &n, e);
 	if (rc != 0)
 		return rc;
