@@ -327,6 +327,18 @@ loop_backing(int nr, char *out, size_t cap)
 }
 
 int
+loop_has_backing(int nr, const char *path)
+{
+	char backing[4096];
+	size_t n;
+
+	if (loop_backing(nr, backing, sizeof backing) != 0)
+		return 0;
+	n = strlen(backing);
+	return strncmp(path, backing, n) == 0 && (path[n] == '\0' || n == LO_NAME_SIZE - 1);
+}
+
+int
 loop_backing_dev(int nr, dev_t *dev)
 {
 	struct loop_info64 info;

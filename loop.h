@@ -38,9 +38,12 @@ int loop_open(int nr, struct loop *l, struct err *e);
 
 /* Number of the device whose backing file (by sysfs loop/backing_file, " (deleted)" forgiven) is `backing`; -1: none. */
 int loop_by_backing(const char *backing);
-/* The backing file of loop nr; 0, -ENXIO when nothing is attached, -ENOENT when there is no such device. */
+/* The backing file of loop nr, without " (deleted)"; only its first 63 bytes without /sys and when the file's mount was taken away lazily. 0, -ENXIO
+ * when nothing is attached, -ENOENT when there is no such device. */
 int loop_backing(int nr, char *out, size_t cap);
 
+/* Is `path` its backing file, as far as that is known? */
+int loop_has_backing(int nr, const char *path);
 /* The file system (st_dev) that file is on, by asking the device, which may block. 0 or a negative errno. */
 int loop_backing_dev(int nr, dev_t *dev);
 /* Calls fn for each attached device until it returns other than 0; returns that device's number, -1: none. */

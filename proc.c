@@ -179,6 +179,20 @@ value_of(const char *text, const char *key)
 	return NULL;
 }
 
+/* Without /proc. */
+static int
+is_alive(pid_t pid)
+{
+	int fd = proc_open(pid), rc;
+
+	if (fd == -ESRCH)
+		return 0;
+	rc = proc_wait(fd, pid, 0);
+	if (fd >= 0)
+		close(fd);
+	return rc != 0;
+}
+
 int
 proc_is_mapper(pid_t pid)
 {
@@ -190,9 +204,7 @@ proc_is_mapper(pid_t pid)
 	snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
 	if (read_text(path, text, sizeof text) < 0) {
 		/* No such process, unless there is no /proc at all. */
-		if (access("/proc/self", F_OK) == 0)
-			return 0;
-		return proc_wait(-1, pid, 0) != 0;
+		return access("/proc/self", F_OK) != 0 && is_alive(pid);
 	}
 	name = value_of(text, "Name");
 	state = value_of(text, "State");

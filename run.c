@@ -4,8 +4,7 @@
  * pbsmap's processes apart, O_EXCL the two programs.
  *
  * The pid file is written before the mount point is made and removed after
- * it, so whoever sees a name finds its process.  What a mount point answers
- * depends on its server: files are opened by O_PATH and never asked.
+ * it, so whoever sees a name finds its process.
  */
 #include "run.h"
 
@@ -25,12 +24,12 @@
 
 #include "config.h"
 #include "log.h"
+#include "look.h"
 #include "loop.h"
 #include "part.h"
 #include "proc.h"
 
 #define LOCK_MS 10000			/* longer than any clean-up under the lock */
-#define YOUNG 60			/* s that a mapping may take from its pid file to its device */
 #define STOP_MS 10000			/* as the official client waits */
 #define DETACH_MS 2000			/* udev and blkid hold devices for a moment */
 #define MOUNTS_MAX 16			/* stacked on one name */
@@ -93,200 +92,12 @@ unlock(int dirfd)
 	flock(dirfd, LOCK_UN);
 }
 
-/* ---- what there is of a name ---- */
-
-/* One look at a name. */
-struct look {
-	int dirfd;
-	int has_pid_file, has_file;	/* ours by their looks: root's, small, regular */
-	int is_mounted;
-	int is_young;
-	pid_t pid;			/* by the pid file */
-	unsigned connection;		/* FUSE: minor number of the mount; 0: unknown */
-	char path[sizeof RUN_DIR + RUN_NAME];
-};
-
-static int
-is_recent(const struct stat *st)
-{
-	time_t age = time(NULL) - st->st_mtime;
-
-	return age > -YOUNG && age < YOUNG;
-}
-
-/* A pid file's number; 0: there is none. Anything but digits is somebody else's file. */
-static pid_t
-read_pid(struct look *k, const char *name)
-{
-	char file[RUN_NAME + 4], text[16];
-	struct stat st;
-	long pid = 0;
-	ssize_t n;
-	int fd;
-
-	run_pid_name(name, file);
-	fd = openat(k->dirfd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof text - 1);
-	if (n >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0) {
-		text[n] = '\0';
-		text[strcspn(text, "\n")] = '\0';
-		if (strspn(text, "0123456789") == strlen(text)) {
-			pid = strtol(text, NULL, 10);
-			k->has_pid_file = 1;
-			k->is_young |= is_recent(&st);
-		}
-	}
-	close(fd);
-	return pid > 1 && pid < 1 << 30 ? (pid_t)pid : 0;
-}
-
-static int
-look_mount(void *ctx, const struct proc_mount *m)
-{
-	struct look *k = ctx;
-
-	if (strcmp(m->point, k->path) == 0) {
-		k->is_mounted = 1;
-		if (strncmp(m->type, "fuse", 4) == 0)
-			k->connection = minor(m->dev);
-	}
-	return 0;
-}
-
-/* The mount point: covered by its mount, or an empty file of root's. */
-static void
-look_file(struct look *k, const char *name)
-{
-	struct stat st;
-	int fd;
-
-	proc_mounts(0, look_mount, k);
-	if (k->is_mounted) {
-		k->has_file = 1;
-		return;
-	}
-	fd = openat(k->dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && st.st_size == 0) {
-		k->has_file = 1;
-		k->is_young |= is_recent(&st);
-	}
-	close(fd);
-}
-
-/* Normally the path tells. Without /sys, and when the mount was taken away
- * lazily, only its first bytes are known: then the file system decides. */
-static int
-look_loop(void *ctx, int nr, const char *backing)
-{
-	const struct look *k = ctx;
-	dev_t dev;
-
-	if (strcmp(backing, k->path) == 0)
-		return 1;
-	if (strlen(backing) < sizeof RUN_DIR || strncmp(k->path, backing, strlen(backing)) != 0 ||
-	    loop_backing_dev(nr, &dev) != 0)
-		return 0;
-	if (k->connection != 0)
-		return dev == makedev(0, k->connection);
-	return k->pid != 0 && proc_has_fuse(k->pid, minor(dev)) == 2;
-}
-
-/* A process that serves this mount, found without a pid file. */
-static int
-look_owner(void *ctx, pid_t pid)
-{
-	const struct look *k = ctx;
-
-	return proc_is_mapper(pid) && proc_has_fuse(pid, k->connection) == 2 ? (int)pid : 0;
-}
-
-static int
-look_any(void *ctx, pid_t pid)
-{
-	const struct look *k = ctx;
-
-	return proc_is_mapper(pid) && proc_has_fuse(pid, k->connection);
-}
-
-/* No pid file: the official client writes it after it has mounted. A kernel
- * that does not tell whose a mount is leaves only patience. */
-static enum run_state
-judge_nameless(struct look *k, struct run_entry *ent)
-{
-	int pid;
-
-	if (!k->is_mounted)
-		return k->is_young && ent->loop_nr < 0 ? RUN_STARTING : RUN_DEAD;
-	pid = proc_each(look_owner, k);
-	if (pid <= 0)
-		return proc_each(look_any, k) > 0 ? RUN_STARTING : RUN_DEAD;
-	ent->pid = pid;
-	return ent->loop_nr >= 0 ? RUN_ALIVE : RUN_STARTING;
-}
-
-static int
-look_other(void *ctx, const struct proc_mount *m)
-{
-	const struct look *k = ctx;
-
-	return strncmp(m->type, "fuse", 4) == 0 && strcmp(m->point, k->path) != 0 &&
-	    strncmp(m->point, RUN_DIR "/", sizeof RUN_DIR) == 0 &&
-	    proc_has_fuse(k->pid, minor(m->dev)) == 2;
-}
-
-/* A living process may have got a dead one's number, and be another mapping's:
- * it is believed only as far as nothing speaks against it. */
-static enum run_state
-judge(struct look *k, struct run_entry *ent)
-{
-	int fuse;
-
-	if (ent->pid == 0)
-		return judge_nameless(k, ent);
-	if (ent->pid == getpid() || !proc_is_mapper(ent->pid))
-		return RUN_DEAD;
-	fuse = proc_has_fuse(ent->pid, k->connection);
-	if (fuse && !k->is_mounted && proc_mounts(0, look_other, k) > 0)
-		return RUN_DEAD;
-	if (fuse && ent->loop_nr >= 0)
-		return RUN_ALIVE;
-	if (k->is_young && ent->loop_nr < 0 && (fuse || !k->is_mounted))
-		return RUN_STARTING;
-	/* With neither mount nor device there is nothing but files to clean. */
-	return fuse && k->is_mounted && ent->loop_nr < 0 ? RUN_LOST : RUN_DEAD;
-}
-
-/* Fills *ent for its name, and *k. 0: there is no such mapping, 1: there is. */
-static int
-look(int dirfd, struct run_entry *ent, struct look *k)
-{
-	memset(k, 0, sizeof *k);
-	k->dirfd = dirfd;
-	snprintf(k->path, sizeof k->path, "%s/%s", RUN_DIR, ent->name);
-	ent->pid = read_pid(k, ent->name);
-	look_file(k, ent->name);
-	ent->loop_nr = -1;
-	ent->size = 0;
-	if (!k->has_pid_file && !k->has_file)
-		return 0;
-	k->pid = ent->pid;
-	ent->loop_nr = loop_find(look_loop, k);
-	if (ent->loop_nr >= 0)
-		ent->size = loop_size(ent->loop_nr);
-	ent->state = judge(k, ent);
-	return 1;
-}
-
 int
 run_again(int dirfd, struct run_entry *ent)
 {
 	struct look k;
 
-	return look(dirfd, ent, &k);
+	return look_at(dirfd, ent, &k);
 }
 
 /* ---- all of them ---- */
@@ -342,7 +153,7 @@ collect(int dirfd, int pids, struct run_entry *out, int count, int max)
 			snprintf(new->name, sizeof new->name, "%.*s", RUN_NAME - 1, ent->d_name);
 		else if (!name_of_pid(out, count, ent->d_name, new->name))
 			continue;
-		count += look(dirfd, new, &k);
+		count += look_at(dirfd, new, &k);
 	}
 	closedir(d);
 	return count;
@@ -443,7 +254,7 @@ run_clean(int dirfd, const struct run_entry *ent, struct err *e)
 
 	if (rc < 0)
 		return rc;
-	if (look(dirfd, &now, &k) && now.state == RUN_DEAD)
+	if (look_at(dirfd, &now, &k) && now.state == RUN_DEAD)
 		rc = clean(&k, &now, e);
 	unlock(dirfd);
 	return rc;
@@ -498,7 +309,7 @@ make_way(const struct look *k, const struct run_entry *ent, struct err *e)
 	case RUN_ALIVE:
 		return err_set(e, ST_BUSY, -EEXIST, "already mapped on /dev/loop%d", ent->loop_nr);
 	case RUN_STARTING:
-		return err_set(e, ST_BUSY, -EEXIST, "is just being mapped by process %ld",
+		return err_set(e, ST_BUSY, -EEXIST, "already being mapped, by process %ld",
 		    (long)ent->pid);
 	case RUN_DEAD:
 		rc = clean(k, ent, e);
@@ -531,7 +342,7 @@ run_claim(int dirfd, const char *name, struct err *e)
 		return rc;
 	memset(&ent, 0, sizeof ent);
 	snprintf(ent.name, sizeof ent.name, "%s", name);
-	while (rc == 0 && tries-- > 0 && look(dirfd, &ent, &k))
+	while (rc == 0 && tries-- > 0 && look_at(dirfd, &ent, &k))
 		rc = make_way(&k, &ent, e);
 	if (rc == 0)
 		rc = create(dirfd, name, e);
@@ -548,7 +359,7 @@ run_release(int dirfd, const char *name)
 
 	/* Without the lock all the same: nobody else touches a living process's
 	 * files. A pid file that somebody has removed leaves a name that is ours. */
-	if (read_pid(&k, name) == getpid() || !k.has_pid_file) {
+	if (look_pid(&k, name) == getpid() || !k.has_pid_file) {
 		run_pid_name(name, pid_name);
 		unlinkat(dirfd, name, 0);
 		unlinkat(dirfd, pid_name, 0);

@@ -261,7 +261,7 @@ find(const struct table *t, const char *what, int *found, struct err *e)
 		return 0;
 	}
 	rc = find_name(t, what, found, e);
-	if (rc == -ENOENT && strncmp(what, "/dev/", 5) == 0)
+	if (rc == -ENOENT && strncmp(what, "/dev/", 5) == 0 && strchr(what, ':') == NULL)
 		return err_set(e, ST_USAGE, -EINVAL, "%s is not the name of a loop device: expected "
 		    "/dev/loopN, without a partition", what);
 	return rc;
@@ -294,20 +294,41 @@ end_process(const struct table *t, const struct run_entry *ent, int force, struc
 	return rc;
 }
 
-/* Its name is perhaps known by its beginning only. */
+/* Where the kernel does not tell, any mapping may be the one. */
 static int
-is_still_attached(const struct run_entry *ent)
+serves(void *ctx, pid_t pid)
 {
-	char path[sizeof RUN_DIR + RUN_NAME], backing[4096];
+	return proc_is_mapper(pid) && proc_has_fuse(pid, *(unsigned *)ctx) ? (int)pid : 0;
+}
 
-	snprintf(path, sizeof path, "%s/%s", RUN_DIR, ent->name);
-	return ent->loop_nr >= 0 && loop_backing(ent->loop_nr, backing, sizeof backing) == 0 &&
-	    strncmp(path, backing, strlen(backing)) == 0;
+/* A device whose server is dead and whose mount is gone. -EEXIST: its server lives. */
+static int
+detach(int nr, struct err *e)
+{
+	unsigned connection;
+	struct loop l;
+	dev_t dev;
+	int rc = loop_backing_dev(nr, &dev);
+
+	if (rc < 0)
+		return rc == -ENXIO ? 0 : err_set(e, ST_FAIL, rc, "cannot ask /dev/loop%d: %s", nr,
+		    strerror(-rc));
+	connection = minor(dev);
+	rc = proc_each(serves, &connection);
+	if (rc > 0)
+		return err_set(e, ST_BUSY, -EEXIST, "/dev/loop%d belongs to process %d, whose "
+		    "registry is not this %s: end that process instead", nr, rc, RUN_DIR);
+	rc = loop_open(nr, &l, e);
+	if (rc < 0)
+		return rc;
+	part_del(l.fd, nr, NULL);
+	return loop_detach(&l, DETACH_MS, e);
 }
 
 static int
 undo(const struct table *t, const struct run_entry *ent, int force, struct err *e)
 {
+	char path[sizeof RUN_DIR + RUN_NAME];
 	struct run_entry left = *ent;
 	int rc;
 
@@ -327,16 +348,13 @@ undo(const struct table *t, const struct run_entry *ent, int force, struct err *
 		    "told; try again", plain(ent));
 	if (ent->state == RUN_DEAD)
 		say("removed what was left of %s", plain(ent));
-	if (is_still_attached(ent))
+	/* Held by somebody; or its mount was taken away, and nobody knew it any more. */
+	snprintf(path, sizeof path, "%s/%s", RUN_DIR, ent->name);
+	if (ent->loop_nr >= 0 && loop_has_backing(ent->loop_nr, path) &&
+	    detach(ent->loop_nr, e) == -EBUSY)
 		say("/dev/loop%d gives read errors from now on; it goes away when its last user "
 		    "closes it", ent->loop_nr);
 	return 0;
-}
-
-static int
-serves(void *ctx, pid_t pid)
-{
-	return proc_is_mapper(pid) && proc_has_fuse(pid, *(unsigned *)ctx) == 2 ? (int)pid : 0;
 }
 
 /* A device that is no mapping of the registry. What a dead one left, its files
@@ -345,9 +363,6 @@ static int
 undo_stray(int nr, int force, struct err *e)
 {
 	char backing[4096];
-	unsigned connection;
-	struct loop l;
-	dev_t dev;
 	int rc;
 
 	if (loop_backing(nr, backing, sizeof backing) != 0)
@@ -355,18 +370,9 @@ undo_stray(int nr, int force, struct err *e)
 	if (strncmp(backing, RUN_DIR "/", sizeof RUN_DIR) != 0)
 		return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d is in use, but not by pbsmap "
 		    "(mapped to %s)", nr, backing);
-	if ((rc = loop_backing_dev(nr, &dev)) < 0)
-		return err_set(e, ST_FAIL, rc, "cannot ask /dev/loop%d: %s", nr, strerror(-rc));
-	connection = minor(dev);
-	if ((rc = proc_each(serves, &connection)) > 0)
-		return err_set(e, ST_BUSY, -EBUSY, "/dev/loop%d belongs to process %d, whose "
-		    "registry is not this %s: end that process instead", nr, rc, RUN_DIR);
 	if (!force && (rc = check_held(nr, 0, e)) < 0)
 		return rc;
-	if ((rc = loop_open(nr, &l, e)) < 0)
-		return rc;
-	part_del(l.fd, nr, NULL);
-	rc = loop_detach(&l, DETACH_MS, e);
+	rc = detach(nr, e);
 	if (rc == 0)
 		say("detached /dev/loop%d, which was left of a mapping", nr);
 	return force && rc == -EBUSY ? 0 : rc;

@@ -160,6 +160,7 @@ cycle(const char *disk, unsigned sector)
 	check_int(loop_backing(l.nr, backing, sizeof backing), 0);
 	check_str(backing, IMAGE);
 	check_int(loop_by_backing(IMAGE), l.nr);
+	check(loop_has_backing(l.nr, IMAGE) && !loop_has_backing(l.nr, IMAGE "s"));
 	check_int(part_add(l.fd, l.nr, &t, &why), 0);
 	check_int(part_add(l.fd, l.nr, &t, &why), 0);	/* as where the kernel was faster */
 	snprintf(part, sizeof part, "%sp1", l.path);
