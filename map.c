@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "assign.h"
@@ -25,6 +24,7 @@
 #include "report.h"
 #include "run.h"
 #include "snap.h"
+#include "start.h"
 
 enum state { STARTING, SERVING, ENDING, ENDED };
 
@@ -55,89 +55,11 @@ struct mapping {
 
 /* ---- prepare ---- */
 
-static uint64_t
-cache_size(const struct opts *o)
-{
-	struct sysinfo si;
-	uint64_t bytes;
-
-	if (o->cache)
-		return o->cache;
-	bytes = sysinfo(&si) < 0 ? CACHE_DEFAULT : (uint64_t)si.totalram * si.mem_unit / 8;
-	return bytes > CACHE_DEFAULT ? CACHE_DEFAULT : bytes < CACHE_MIN ? CACHE_MIN : bytes;
-}
-
-static int
-start_fetch(struct mapping *m, struct err *e)
-{
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	struct sysinfo si;
-	int workers = m->o->workers ? m->o->workers : cpus < 1 ? 1 : cpus > WORKERS_MAX ? WORKERS_MAX : (int)cpus;
-	struct fetch_conf c = {
-		.source = m->snap.source,
-		.key = snap_key(&m->snap),
-		.cache = cache_size(m->o),
-		.chunk_max = m->archive.index.chunk_max,
-		.workers = workers,
-		.loads = m->snap.source->depth + workers,
-	};
-
-	if (sysinfo(&si) == 0 && c.cache > (uint64_t)si.totalram * si.mem_unit / 2)
-		return err_set(e, ST_USAGE, -EINVAL, "--cache: more than half of this machine's memory");
-	return (m->fetch = fetch_new(&c, e)) ? 0 : -ENOMEM;
-}
-
-/* One byte range, before there is a main loop: for the first chunk and the partition table. */
-static int
-read_now(void *ctx, uint64_t offset, void *buf, size_t len)
-{
-	struct mapping *m = ctx;
-	const struct index *x = &m->archive.index;
-	struct fetch_wait w;
-	uint8_t *out = buf;
-	uint64_t c, from;
-	size_t n;
-
-	for (; len; out += n, offset += n, len -= n) {
-		if (offset >= x->size) {
-			memset(out, 0, len);
-			return 0;
-		}
-		c = index_find(x, offset);
-		index_chunk(x, c, &w.want);
-		w.offset = index_start(x, c);
-		w.ready = NULL;
-		from = offset - w.offset;
-		n = w.want.len - from < len ? (size_t)(w.want.len - from) : len;
-		if (index_is_zero(x, c)) {
-			memset(out, 0, n);
-			continue;
-		}
-		if (fetch_first(m->fetch, &w, m->stop, &m->err) < 0)
-			return -EIO;
-		memcpy(out, fetch_peek(m->fetch, &w.want) + from, n);
-	}
-	return 0;
-}
-
-/* A table that cannot be read is worth a warning: the image may be wanted for what else is in it. */
-static void
-read_table(struct mapping *m)
-{
-	struct err why;
-
-	if (part_scan(read_now, m, m->archive.index.size, &m->table, &why) < 0) {
-		say("no partitions: %s", m->err.text[0] ? m->err.text : why.text);
-		m->table.count = 0;
-		m->table.sector = 512;
-	}
-	m->err.text[0] = 0;
-}
-
 static int
 prepare(struct mapping *m, struct err *e)
 {
 	const struct manifest_file *f;
+	struct start_reader r;
 	uint8_t byte;
 	int rc;
 
@@ -151,13 +73,14 @@ prepare(struct mapping *m, struct err *e)
 		return rc;
 	if (m->archive.index.size == 0)
 		return err_set(e, ST_FAIL, -EINVAL, "%s: the image is empty (0 bytes): nothing to map", f->name);
-	if ((rc = start_fetch(m, e)) < 0)
-		return rc;
-	if (read_now(m, 0, &byte, 1) < 0) {
-		*e = m->err;
+	if ((m->fetch = start_fetch(m->o, &m->snap, m->archive.index.chunk_max, e)) == NULL)
+		return -ENOMEM;
+	r = (struct start_reader){ m->fetch, &m->archive.index, m->stop, { ST_FAIL, "" } };
+	if (start_read(&r, 0, &byte, 1) < 0) {
+		*e = r.err;
 		return -EIO;
 	}
-	read_table(m);
+	start_table(&r, &m->table);
 	m->size = (m->archive.index.size + m->table.sector - 1) / m->table.sector * m->table.sector;
 	return 0;
 }
@@ -200,7 +123,7 @@ fuse_closed(void *ctx)
 static int
 start_image(struct mapping *m, struct err *e)
 {
-	uint64_t slots = cache_size(m->o) / m->archive.index.chunk_max;
+	uint64_t slots = start_cache(m->o) / m->archive.index.chunk_max;
 	struct image_conf c = {
 		.fetch = m->fetch,
 		.index = &m->archive.index,
