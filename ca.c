@@ -40,6 +40,7 @@ take_dn(void *ctx, const void *p, size_t n)
 	b->dn_len = n <= sizeof b->dn && b->dn_len <= sizeof b->dn - n ? b->dn_len + n : sizeof b->dn + 1;
 }
 
+/* BearSSL wants them all in one array. */
 static br_x509_trust_anchor *
 room(struct ca *ca)
 {

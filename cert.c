@@ -35,6 +35,7 @@ next(struct der *in, unsigned *tag, struct der *value)
 	left -= 2;
 	if (n >= 0x80) {
 		digits = n & 0x7f;
+		/* 0x80 is BER's endless form; more than 16 MiB is no certificate */
 		if (digits == 0 || digits > 3 || digits > left)
 			return -1;
 		for (n = 0; digits; digits--, left--)
@@ -147,6 +148,7 @@ cert_match(const struct cert *c, const char *host)
 
 	snprintf(bare, sizeof bare, "%.*s", (int)(n < sizeof bare ? n : 0), host);
 	ip_len = inet_pton(AF_INET, bare, ip) == 1 ? 4 : inet_pton(AF_INET6, bare, ip) == 1 ? 16 : 0;
+	/* a name's last dot says only that it is complete */
 	n = strlen(host);
 	if (n && host[n - 1] == '.')
 		n--;
@@ -166,6 +168,7 @@ append(char *out, size_t cap, const char *text, size_t n)
 {
 	size_t at = strlen(out), sep = at ? 2 : 0, i;
 
+	/* room for the dots is kept, in case the next one does not fit */
 	if (at + sep + n + sizeof ", ..." > cap) {
 		if (at + sizeof ", ..." <= cap)
 			strcpy(out + at, at ? ", ..." : "...");

@@ -129,7 +129,7 @@ conf_parse(char *text, size_t len, const char *name,
 		i += strspn(text + i, " \t");
 		if (!n || text[i] != '=')
 			return err_set(e, ST_USAGE, -EINVAL, "%s: line %u is not KEY=VALUE", name, line);
-		key[n] = 0;
+		key[n] = 0;		/* over the '=' or a blank: both were read */
 		o = start = ++i;
 		at = line;
 		if (value(text, len, &i, &o, &line))
@@ -164,7 +164,7 @@ forget(const char *name)
 	char *p = getenv(name);
 
 	if (p)
-		wipe(p, strlen(p));
+		wipe(p, strlen(p));	/* libc only drops the pointer */
 	unsetenv(name);
 }
 
@@ -182,6 +182,7 @@ take(void *ctx, const char *key, const char *text)
 	/* [0] is PBS_REPOSITORY: a server named here must not change it */
 	if (l->set_before[i] || (known[i].part && l->set_before[0]))
 		return 0;
+	/* an earlier assignment's copy would stay in memory */
 	if (known[i].secret && f == 0) {
 		forget(key);
 		loaded |= 1u << i;
@@ -220,6 +221,7 @@ conf_load(const char *path, struct err *e)
 	size_t len = 0;
 	int rc;
 
+	/* before the file adds its own */
 	for (i = 0; i < KNOWN; i++)
 		for (f = 0; f < FORMS; f++) {
 			snprintf(full, sizeof full, "%s%s", known[i].name, form[f]);

@@ -40,7 +40,7 @@ known_path(char *out, size_t cap)
 static int
 slurp(const char *path, char **out, size_t *len)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;	/* a FIFO there must not hang us */
 	char *p;
 	ssize_t n;
 
@@ -108,6 +108,7 @@ known_find(const char *path, const char *host, uint8_t fingerprint[32], struct e
 		if (!is_host(line, (size_t)(end - line), host, &rest))
 			continue;
 		found = 1;
+		/* longer ones are no fingerprint anyway */
 		snprintf(print, sizeof print, "%.*s", (int)(end - rest < 127 ? end - rest : 127), rest);
 	}
 	free(text);
@@ -129,6 +130,7 @@ make_dirs(const char *path)
 	strcpy(dir, path);
 	for (p = dir + 1; (p = strchr(p, '/')); *p++ = '/') {
 		*p = 0;
+		/* what is there already may lie where nothing can be made */
 		if (mkdir(dir, 0700) && errno != EEXIST && errno != EROFS && errno != EACCES)
 			return -errno;
 	}
@@ -157,6 +159,7 @@ rewrite(int fd, const char *text, size_t len, const char *host, const uint8_t fi
 	}
 	hex_colons(print, fingerprint, 32);
 	fprintf(f, strchr(host, ':') ? "[%s] %s\n" : "%s %s\n", host, print);
+	/* on the disk before it takes the old one's name, or a crash leaves an empty file */
 	rc = fflush(f) || fsync(fd) ? -errno : 0;
 	if (fclose(f) && !rc)
 		rc = -errno;
@@ -174,7 +177,7 @@ replace(const char *path, const char *host, const uint8_t fingerprint[32])
 	if (snprintf(new, sizeof new, "%s.%d", path, (int)getpid()) >= (int)sizeof new)
 		return -ENAMETOOLONG;
 	rc = slurp(path, &text, &len);
-	if (rc == -ENOENT)
+	if (rc == -ENOENT)	/* the first host */
 		rc = 0;
 	if (!rc) {
 		fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);

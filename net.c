@@ -60,6 +60,7 @@ send_all(struct net *n)
 	size_t len;
 	ssize_t sent;
 
+	/* makes a record of what was put; without it the engine waits for a full one */
 	br_ssl_engine_flush(engine(n), 0);
 	while (!n->send_rc && (p = br_ssl_engine_sendrec_buf(engine(n), &len)) != NULL) {
 		sent = send(n->fd, p, len, MSG_NOSIGNAL);
@@ -117,13 +118,14 @@ pump(struct net *n)
 		return n->rc;
 	send_all(n);
 	rc = receive(n);
-	send_all(n);
+	send_all(n);		/* the handshake's answer, or an alert, to what just came */
 	if (br_ssl_engine_current_state(engine(n)) == BR_SSL_CLOSED) {
 		n->eof = br_ssl_engine_last_error(engine(n)) == 0;
 		if (!n->eof)
 			n->rc = tls_explain(&n->tls, n->name, n->chain, &n->err);
 		return n->rc;
 	}
+	/* what came before the end is the user's first; the socket will say it again */
 	if (net_in(n, &len))
 		return 0;
 	if (rc == 1 || rc == -EPIPE || n->send_rc == -EPIPE)
@@ -146,6 +148,7 @@ look(struct net *n, int fd, int with_socket, int timeout)
 {
 	unsigned state = br_ssl_engine_current_state(engine(n));
 	short events = (short)((state & BR_SSL_RECVREC ? POLLIN : 0) | (state & BR_SSL_SENDREC ? POLLOUT : 0));
+	/* an end that nobody waits for must not make poll() return at once, again and again: then -1 */
 	struct pollfd p[3] = {
 		{ with_socket && events ? n->fd : -1, events, 0 }, { fd, POLLIN, 0 }, { n->cancel_fd, POLLIN, 0 },
 	};
@@ -170,6 +173,7 @@ net_poll(struct net *n, int want, int fd, int64_t deadline, struct err *e)
 		got = ready(n);
 		left = wait_left(deadline);
 		if (got & (want | NET_EOF)) {
+			/* a stream without a pause must not make us deaf */
 			rc = ++n->turns % GLANCE ? 0 : look(n, fd, 0, 0);
 			return rc < 0 ? err_set(e, ST_FAIL, rc, "%s: %s", n->name, strerror(-rc)) : got | rc;
 		}
@@ -322,7 +326,7 @@ connect_once(const struct net_conf *c, int64_t deadline, struct net **out, struc
 	snprintf(n->name, sizeof n->name, strchr(c->host, ':') ? "[%s]:%u" : "%s:%u", c->host, c->port);
 	n->fd = (c->proxy ? proxy_connect : tcp_connect)(&tcp, n->peer, sizeof n->peer, e);
 	rc = n->fd < 0 ? n->fd : handshake(n, c, deadline, e);
-	*seen = n->chain->seen;
+	*seen = n->chain->seen;		/* also of a server that is refused: for the question */
 	if (rc) {
 		net_close(n);
 		return rc;

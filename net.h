@@ -44,8 +44,9 @@ void net_close(struct net *n);
 #define NET_FD 4			/* fd is readable */
 #define NET_EOF 8			/* the server has ended the stream properly; bytes may still be in net_in() */
 
-/* Sends what was put, receives what came, and waits until something of `want` (NET_IN, NET_OUT) is so, fd (-1: none) is readable or the stream has ended:
- * the NET_ bits that are so; 0: deadline. When bytes flow without a pause, fd is looked at now and then only.
+/* Sends what was put, receives what came, and waits until something of `want` (NET_IN, NET_OUT) is so, fd (-1: none) is
+ * readable or the stream has ended: the NET_ bits that are so; 0: deadline. When bytes flow without a pause, fd is looked at
+ * now and then only.
  * A connection that broke: a negative errno, for good (-ECONNRESET: ended without TLS's good-bye). A deadline in the past: does not wait. */
 int net_poll(struct net *n, int want, int fd, int64_t deadline, struct err *e);
 

@@ -98,6 +98,7 @@ tls_start(struct tls *t, const char *host, struct chain *c, int cancel_fd, int64
 	br_ssl_engine_set_ec(eng, br_ec_get_default());
 	br_ssl_engine_set_ecdsa(eng, br_ecdsa_vrfy_asn1_get_default());
 	br_ssl_engine_set_rsavrfy(eng, br_rsa_pkcs1_vrfy_get_default());
+	/* these are offered for signatures, too: no SHA-1 */
 	br_ssl_engine_set_hash(eng, br_sha256_ID, &br_sha256_vtable);
 	br_ssl_engine_set_hash(eng, br_sha384_ID, &br_sha384_vtable);
 	br_ssl_engine_set_hash(eng, br_sha512_ID, &br_sha512_vtable);
@@ -106,6 +107,7 @@ tls_start(struct tls *t, const char *host, struct chain *c, int cancel_fd, int64
 	/* the chain is gone after the handshake: there must not be another one */
 	br_ssl_engine_add_flags(eng, BR_OPT_NO_RENEGOTIATION);
 	br_ssl_engine_set_x509(eng, &c->x509);
+	/* both directions at once: requests go out while an answer is half read */
 	br_ssl_engine_set_buffer(eng, t->buf, sizeof t->buf, 1);
 	rc = seed(eng, cancel_fd, deadline, e);
 	if (rc)
@@ -192,7 +194,7 @@ tls_cipher(const struct tls *t)
 	size_t i;
 
 	br_ssl_engine_get_session_parameters(&t->client.eng, &p);
-	wipe(p.master_secret, sizeof p.master_secret);
+	wipe(p.master_secret, sizeof p.master_secret);	/* it comes along with the suite */
 	for (i = 0; i < SUITES; i++)
 		if (suite[i].id == p.cipher_suite)
 			return suite[i].name;

@@ -85,6 +85,7 @@ explain(struct chain *c, unsigned verdict, const struct cert *cert)
 	const char *ca = c->trust->ca.path;
 	int rc = check_dates(s, c->now);
 
+	/* first: with a clock at 1970 nothing else that BearSSL says is worth reading */
 	if (rc)
 		return rc;
 	switch (verdict) {
@@ -122,7 +123,7 @@ run_minimal(struct chain *c)
 	br_x509_minimal_set_hash(&m, br_sha512_ID, &br_sha512_vtable);
 	br_x509_minimal_set_minrsa(&m, RSA_MIN);
 	br_x509_minimal_set_time(&m, (uint32_t)(c->now / 86400 + EPOCH_DAYS), (uint32_t)(c->now % 86400));
-	(*x)->start_chain(x, NULL);
+	(*x)->start_chain(x, NULL);	/* no name: cert_match() looks at it, addresses included */
 	for (i = 0; i < c->count; start = c->end[i++]) {
 		(*x)->start_cert(x, (uint32_t)(c->end[i] - start));
 		(*x)->append(x, c->der + start, c->end[i] - start);
@@ -297,7 +298,7 @@ chain_init(struct chain *c, const struct trust *t, int64_t now)
 		sizeof(struct chain), start_chain, start_cert, append, end_cert, end_chain, get_pkey
 	};
 
-	memset(c, 0, offsetof(struct chain, der));
+	memset(c, 0, offsetof(struct chain, der));	/* not der: 64 KiB */
 	c->x509 = &class;
 	c->trust = t;
 	c->now = now;
@@ -308,6 +309,7 @@ chain_init(struct chain *c, const struct trust *t, int64_t now)
 static int
 given_pin(struct trust *t, const char *text, const char *from, struct err *e)
 {
+	/* PBS_FINGERPRINT= in a script means none */
 	if (!text[strspn(text, " \t")])
 		return 0;
 	if (fingerprint_parse(text, t->pin))
