@@ -15,6 +15,17 @@ enum { FRAME_HEAD, FRAME_KEEP, FRAME_SKIP, DATA_PAD, DATA_BYTES };	/* states */
 
 #define violated(h, e, code, ...) h2_end_connection(h, code, err_set(e, ST_FAIL, -EPROTO, __VA_ARGS__))
 
+static const char *
+type_name(uint8_t type)
+{
+	static const char *const name[] = {
+		"DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE",
+		"CONTINUATION",
+	};
+
+	return type < sizeof(name) / sizeof(name[0]) ? name[type] : "a frame of unknown type";
+}
+
 /* --- header blocks --- */
 
 /* A header block is whole: decodes it, also for a stream nobody waits for any more, to keep the table in step. */
@@ -198,20 +209,20 @@ keep_end(struct h2 *h, struct err *e)
 
 /* May a frame that belongs to a stream come for this one? A closed one: *s is NULL. */
 static int
-open_stream(struct h2 *h, const char *name, struct h2_stream **s, struct err *e)
+open_stream(struct h2 *h, struct h2_stream **s, struct err *e)
 {
 	if (!(h->id & 1) || h->id >= h->next_id)
-		return violated(h, e, PROTOCOL_ERROR, "%s on stream %u, which does not exist", name, h->id);
+		return violated(h, e, PROTOCOL_ERROR, "%s on stream %u, which does not exist", type_name(h->type), h->id);
 	*s = h2_find(h, h->id);
 	if (!*s && !h2_was_reset(h, h->id))
-		return violated(h, e, STREAM_CLOSED, "%s on stream %u, which is closed", name, h->id);
+		return violated(h, e, STREAM_CLOSED, "%s on stream %u, which is closed", type_name(h->type), h->id);
 	return 0;
 }
 
 static int
 data_begin(struct h2 *h, struct err *e)
 {
-	int rc = open_stream(h, "DATA", &h->body, e);
+	int rc = open_stream(h, &h->body, e);
 
 	if (rc < 0)
 		return rc;
@@ -242,7 +253,7 @@ keep_begin(struct h2 *h, struct err *e)
 		h->block_id = h->id;
 		h->block_end_stream = h->flags & END_STREAM;
 		h->block_len = h->block_frames = 0;
-		return open_stream(h, "HEADERS", &s, e);
+		return open_stream(h, &s, e);
 	case CONTINUATION:
 		if (h->block_id == 0)
 			return violated(h, e, PROTOCOL_ERROR, "CONTINUATION without HEADERS");
@@ -265,9 +276,9 @@ keep_begin(struct h2 *h, struct err *e)
 		id_ok = h->id == 0 || (h->id & 1 && h->id < h->next_id);
 	}
 	if (!id_ok)
-		return violated(h, e, PROTOCOL_ERROR, "frame of type %u on stream %u", h->type, h->id);
+		return violated(h, e, PROTOCOL_ERROR, "%s on stream %u", type_name(h->type), h->id);
 	if (!len_ok)
-		return violated(h, e, FRAME_SIZE_ERROR, "frame of type %u with %u bytes", h->type, n);
+		return violated(h, e, FRAME_SIZE_ERROR, "%s of %u bytes", type_name(h->type), n);
 	h->block_len = 0;
 	return 0;
 }
@@ -279,17 +290,18 @@ head_check(struct h2 *h, struct err *e)
 	if (!h->settings_seen && memcmp(h->head, "HTTP/", 5) == 0)
 		return violated(h, e, PROTOCOL_ERROR, "the server goes on in HTTP/1.1 after the upgrade (a proxy in between?)");
 	if (!h->settings_seen && (h->type != SETTINGS || h->flags & ACK))
-		return violated(h, e, PROTOCOL_ERROR, "the first frame is not SETTINGS (type %u)", h->type);
+		return violated(h, e, PROTOCOL_ERROR,
+		    "the first frame is %s, not SETTINGS", h->type == SETTINGS ? "an acknowledgement" : type_name(h->type));
 	if (h->size > h->conf.frame_max)
-		return violated(h, e, FRAME_SIZE_ERROR, "frame of %u bytes", h->size);
+		return violated(h, e, FRAME_SIZE_ERROR, "%s of %u bytes", type_name(h->type), h->size);
 	if (h->block_id && (h->type != CONTINUATION || h->id != h->block_id))
-		return violated(h, e, PROTOCOL_ERROR, "frame of type %u within a header block", h->type);
+		return violated(h, e, PROTOCOL_ERROR, "%s within a header block", type_name(h->type));
 	if (h->block_id && ++h->block_frames > 64)
 		return violated(h, e, ENHANCE_YOUR_CALM, "header block in too many pieces");
 	/* Whatever brings neither header nor body is counted. */
 	if (h->type > HEADERS || (h->type == DATA && h->size == 0))
 		if (++h->control > H2_CONTROL_MAX)
-			return violated(h, e, ENHANCE_YOUR_CALM, "flood of frames of type %u", h->type);
+			return violated(h, e, ENHANCE_YOUR_CALM, "a flood of %s", type_name(h->type));
 	return 0;
 }
 

@@ -383,7 +383,7 @@ test_sizes(void)
 	begin(1, 1);
 	put32be(big, 16385u << 8);
 	check_int(h2_push(&h, big, 9, &e), -EPROTO);
-	check(strstr(e.text, "frame of 16385") != NULL);
+	check(strstr(e.text, "DATA of 16385") != NULL);
 
 	/* A header block of 16 KiB is taken, in pieces; a larger one not; nor one in many pieces. */
 	for (n = 16384; n <= 16385; n++) {
