@@ -226,9 +226,15 @@ attached(struct mapping *m, int rc, const struct err *e)
 	}
 	if (m->state != STARTING)
 		return;
-	m->state = SERVING;
-	report_map(m->o, &(struct report_map){ m->name, m->loop.nr, m->archive.index.size, m->size,
+	/* A mapping whose device nobody is told would only be in the way. */
+	rc = report_map(m->o, &(struct report_map){ m->name, m->loop.nr, m->archive.index.size, m->size,
 	    getpid(), &m->table });
+	if (rc < 0) {
+		m->rc = err_set(&m->err, ST_FAIL, rc, "cannot write to stdout: %s", strerror(-rc));
+		end(m);
+		return;
+	}
+	m->state = SERVING;
 	daemon_detach();
 }
 

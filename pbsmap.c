@@ -2,7 +2,9 @@
  * pbsmap: maps disk images of a Proxmox Backup Server to block devices.
  * The command line to the commands, nothing else.
  */
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "conf.h"
 #include "config.h"
@@ -10,7 +12,9 @@
 #include "log.h"
 #include "map.h"
 #include "opt.h"
+#include "restore.h"
 #include "unmap.h"
+#include "verify.h"
 
 static int
 run(const struct opts *o, struct err *e)
@@ -23,6 +27,10 @@ run(const struct opts *o, struct err *e)
 	switch (o->command) {
 	case CMD_MAP:
 		return map_run(o);
+	case CMD_RESTORE:
+		return restore_run(o);
+	case CMD_VERIFY:
+		return verify_run(o);
 	case CMD_UNMAP:
 		u.what = o->operands ? o->operand[0] : NULL;
 		return unmap_run(&u, e) < 0 ? (int)e->status : ST_DONE;
@@ -32,6 +40,20 @@ run(const struct opts *o, struct err *e)
 	return ST_USAGE;
 }
 
+/* Started with 0, 1 or 2 closed (`>&-`, some cron), what is opened first would get these numbers, and messages
+ * would be written into it. */
+static void
+hold_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -39,6 +61,7 @@ main(int argc, char **argv)
 	struct opts o;
 	int st;
 
+	hold_standard();
 	if (opt_parse(argc, argv, &o, &e) < 0) {
 		st = (int)e.status;
 	} else if (o.help) {

@@ -2,6 +2,7 @@
  * What `map` prints when a mapping stands. stdout has what a script wants and nothing else;
  * the sentence on stderr is the official client's.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include "human.h"
@@ -31,19 +32,21 @@ report_json(const struct report_map *r, const char *name)
 	printf("]}\n");
 }
 
-void
+int
 report_map(const struct opts *o, const struct report_map *r)
 {
 	const struct part *p;
 	char name[4096], size[10];
 	int i;
 
+	errno = 0;
 	run_unescape(r->name, name, sizeof(name));
 	if (o->json)
 		report_json(r, name);
 	else
 		printf("/dev/loop%d\n", r->loop_nr);
-	fflush(stdout);
+	if (fflush(stdout) < 0 || ferror(stdout))
+		return errno ? -errno : -EIO;
 	fprintf(stderr, "Image '%s' mapped on /dev/loop%d\n", name, r->loop_nr);
 	if (r->table->from_backup)
 		fprintf(stderr, "  (partitions from the backup GPT: the primary one is damaged)\n");
@@ -53,4 +56,5 @@ report_map(const struct opts *o, const struct report_map *r)
 		fprintf(stderr, "  /dev/loop%dp%-3u %9s  %s%s%s\n", r->loop_nr, p->nr, size, p->type,
 		    p->name[0] ? "  " : "", p->name);
 	}
+	return 0;
 }

@@ -16,7 +16,8 @@ struct report_map {
 	const struct part_table *table;
 };
 
-/* stdout: the device, or with --json one object; stderr: a sentence and the partitions. */
-void report_map(const struct opts *o, const struct report_map *r);
+/* stdout: the device, or with --json one object; stderr: a sentence and the partitions. A negative errno
+ * when stdout did not take it, and nothing is said then. */
+int report_map(const struct opts *o, const struct report_map *r);
 
 #endif
