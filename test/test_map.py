@@ -329,17 +329,26 @@ def test_command_substitution_in_a_shell(place):
 
 @pytest.mark.parametrize('closed', [(0,), (1,), (2,), (0, 1, 2)])
 def test_standard_descriptors_may_be_closed(place, closed):
-    """Then files opened first get their numbers: nothing may be written into them."""
-    args = ' '.join(map(str, place.map_args(place.golden(), *IMAGES['efi'][:2])))
+    """Then files opened first would get their numbers, and be written into."""
+    m = place.map_golden('scsi0')
+    args = ' '.join(map(str, place.map_args(place.dir / 'st', *IMAGES['efi'][:2])))
     shut = ' '.join(f'{n}>&-' if n else '0<&-' for n in closed)
-    subprocess.run(['sh', '-c', f'{PBSMAP} {args} {shut}'], env=place.env(), timeout=30, check=False,
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    s = place.run('status', '--json')
-    devs = [re.search(r'/dev/loop\d+', str(e))[0] for e in json.loads(s.stdout) if place.token in str(e)]
-    for dev in devs:        # refusing is as good as working
-        assert file_sum(dev)[0] == SUMS['efi.img']
-        place.unmap(dev)
-    assert place.leftovers() == []
+    r = subprocess.run(['sh', '-c', f'{PBSMAP} {args} {shut}'], env=place.env(), timeout=30, check=False,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert r.returncode == 0
+    dev, = (e['device'] for e in json.loads(place.run('status', '--json').stdout) if place.token in e['name'] and e['device'] != m.dev)
+    assert file_sum(dev)[0] == SUMS['efi.img']
+    place.unmap(dev)
+    place.unmap(m.dev)
+
+
+def test_device_that_nobody_is_told(place):
+    """stdout does not take it: the status tells, and the mapping is undone."""
+    with open('/dev/full', 'w') as full:
+        r = subprocess.run([PBSMAP, *map(str, place.map_args(place.golden(), *IMAGES['efi'][:2]))], env=place.env(), stdin=subprocess.DEVNULL,
+                           stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    r.stdout = ''
+    place.failed(r, 1, 'stdout')
 
 
 def reader(path, data, seed, direct, count, failed):
