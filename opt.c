@@ -12,7 +12,7 @@
 #include "human.h"
 #include "opt.h"
 
-#define CMD_SOURCE (CMD_MAP)		/* commands that read a snapshot */
+#define CMD_SOURCE (CMD_MAP | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
 #define CMD_ALL (~0)
 
 struct command_info {
@@ -30,12 +30,18 @@ static const struct command_info commands[] = {
 	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
 	    "NAME may be shortened from the left by whole components.\n" },
 	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
+	{ CMD_RESTORE, "restore", "SNAPSHOT ARCHIVE TARGET|-", "write an archive to a disk, a file, a pipe", 3, 3,
+	    "Asks before it overwrites what is not empty; a script says --yes. What could not\n"
+	    "be read is named and left as it was, with exit status 5.\n" },
+	{ CMD_VERIFY, "verify", "SNAPSHOT [ARCHIVE...]", "read and check everything", 1, OPERANDS_MAX, NULL },
 };
 
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
 	O_NO_AHEAD, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
-	O_STALL, O_CONNECTIONS };
+	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT };
+
+#define CMD_WALK (CMD_RESTORE | CMD_VERIFY)
 
 struct option_info {
 	int val;			/* a letter, or one of the above */
@@ -56,14 +62,22 @@ static const struct option_info options[] = {
 	{ O_NS, "ns", "NS", CMD_SOURCE, "namespace, as a/b" },
 	{ O_KEYFILE, "keyfile", "FILE", CMD_SOURCE, "encryption key (key file or paper key)" },
 	{ O_KEYFD, "keyfd", "N", CMD_SOURCE, "read the encryption key from descriptor N" },
-	{ O_CACHE, "cache", "SIZE", CMD_MAP, "memory for verified chunks (64M)" },
-	{ O_TIMEOUT, "timeout", "S", CMD_MAP, "seconds until a waiting read fails (120)" },
+	{ O_CACHE, "cache", "SIZE", CMD_SOURCE, "memory for verified chunks (64M)" },
+	{ O_TIMEOUT, "timeout", "S", CMD_SOURCE, "seconds until a waiting read fails (120)" },
 	{ O_STALL, "stall", "S", CMD_SOURCE, "seconds of silence until reconnecting (30)" },
 	{ O_CONNECTIONS, "connections", "N", CMD_SOURCE, "connections to the server (1)" },
-	{ O_WORKERS, "workers", "N", CMD_MAP, "threads that decode (one a CPU)" },
+	{ O_WORKERS, "workers", "N", CMD_SOURCE, "threads that decode (one a CPU)" },
 	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
 	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP, "fetch only what is read" },
 	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS, "print JSON" },
+	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
+	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
+	{ O_VERIFY, "verify", NULL, CMD_RESTORE, "read back and compare" },
+	{ O_DELTA, "delta", NULL, CMD_RESTORE, "read the target, fetch and write what differs" },
+	{ O_RESUME, "resume", "FILE", CMD_RESTORE, "keep in FILE what was done, go on from it" },
+	{ O_LIMIT, "limit", "RATE", CMD_WALK, "bytes a second to read, as 10M" },
+	{ O_QUIET, "quiet", NULL, CMD_WALK, "no progress" },
+	{ O_PROGRESS, "progress", "KIND", CMD_WALK, "json: a line a second" },
 	{ 'a', "all", NULL, CMD_UNMAP, "all mappings" },
 	{ 'f', "force", NULL, CMD_UNMAP, "even while it is mounted or held" },
 	{ 'v', "verbose", NULL, CMD_SOURCE, "stay in the foreground and log" },
@@ -124,6 +138,19 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 	case O_WORKERS: return number(arg, "workers", 1, WORKERS_MAX, &o->workers, e);
 	case O_NO_DIRECT: o->no_direct = 1; return 0;
 	case O_NO_AHEAD: o->no_ahead = 1; return 0;
+	case O_YES: o->yes = 1; return 0;
+	case O_SPARSE: o->sparse = 1; return 0;
+	case O_VERIFY: o->compare = 1; return 0;
+	case O_DELTA: o->delta = 1; return 0;
+	case O_RESUME: o->resume = arg; return 0;
+	case O_QUIET: o->quiet = 1; return 0;
+	case O_PROGRESS:
+		o->progress_json = strcmp(arg, "json") == 0;
+		return o->progress_json ? 0 : err_set(e, ST_USAGE, -EINVAL, "--progress: '%s' is not json", arg);
+	case O_LIMIT:
+		if (human_parse(arg, &o->limit) < 0 || o->limit < 1024)
+			return err_set(e, ST_USAGE, -EINVAL, "--limit: '%s' is no rate of at least 1K (as in 10M)", arg);
+		return 0;
 	case O_JSON: o->json = 1; return 0;
 	case 'a': o->all = 1; return 0;
 	case 'f': o->force = 1; return 0;

@@ -13,6 +13,8 @@ enum command {
 	CMD_MAP = 1 << 0,
 	CMD_UNMAP = 1 << 1,
 	CMD_STATUS = 1 << 2,
+	CMD_RESTORE = 1 << 3,
+	CMD_VERIFY = 1 << 4,
 };
 
 #define OPERANDS_MAX 64
@@ -32,6 +34,9 @@ struct opts {
 	int no_direct;			/* loop without direct I/O */
 	int no_ahead;			/* no read-ahead of any kind */
 	int workers;			/* 0: one a CPU */
+	int yes, sparse, compare, delta, quiet, progress_json;	/* restore, verify */
+	const char *resume;		/* a state file */
+	uint64_t limit;			/* bytes a second; 0: none */
 	const char *operand[OPERANDS_MAX];
 	int operands;
 };
