@@ -70,15 +70,18 @@ CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. $(if $(MODE),,-isystem $L/i
 	$(patsubst -I%,-isystem %,$(BEARSSL_CFLAGS) $(FUSE_CFLAGS) $(ZSTD_CFLAGS))
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla $(WERROR)
 ifeq ($(MODE),)
-CFLAGS = -O2 -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+# Small, but for what a byte's way goes through.
+CFLAGS = -Os -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fstack-protector-strong
-LDFLAGS = -static -Wl,--gc-sections
+hot := sha256 crc32 gcm blob scrypt fetch image
+$(hot:%=$B/%.o): CFLAGS += -O2
+LDFLAGS = -static -Wl,--gc-sections -Wl,-z,noseparate-code
 else
 CFLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
 	-fsanitize=$(if $(filter fuzz,$(MODE)),fuzzer-no-link$(comma))address,undefined
-# What gcc sees here depends on what it inlines: -O2's view counts.
-WARN += $(if $(filter gcc,$(CC)),-Wno-format-truncation)
 endif
+# What gcc sees of this depends on what it inlines; texts are cut on purpose.
+WARN += -Wno-format-truncation
 compile = $(CC) -std=c11 $(CPPFLAGS) $(WARN) $(CFLAGS) -MMD -MP -c -o $@ $<
 link = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -198,7 +201,7 @@ build/arm64/cc:
 	@./deps.sh cross build/arm64 arm64 aarch64
 
 bench:
-	$(need) $(build) tools
+	$(need) $(build) tools test
 	@$(MAKE) all tools
 	@test/bench
 demo:
