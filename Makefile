@@ -81,7 +81,7 @@ CFLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
 	-fsanitize=$(if $(filter fuzz,$(MODE)),fuzzer-no-link$(comma))address,undefined
 endif
 # What gcc sees of this depends on what it inlines; texts are cut on purpose.
-WARN += -Wno-format-truncation
+WARN += $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 compile = $(CC) -std=c11 $(CPPFLAGS) $(WARN) $(CFLAGS) -MMD -MP -c -o $@ $<
 link = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
