@@ -61,9 +61,10 @@ format(const struct progress *p, char *out, size_t cap)
 	uint64_t left, r = rate(p, &left);
 	unsigned percent = p->total ? (unsigned)((double)p->done / (double)p->total * 100) : 100;
 
-	return snprintf(out, cap, "%3u%%  %s of %s %s, %s/s, %s of zeros, %s left", percent,
+	return snprintf(out, cap, "%3u%%  %s of %s %s, %s/s%s%s%s, %s left", percent,
 	    human_size(p->done, done), human_size(p->total, total), p->what, human_size(r, per_s),
-	    human_size(p->zeros, zeros), human_time(left, time));
+	    p->zeros ? ", " : "", p->zeros ? human_size(p->zeros, zeros) : "", p->zeros ? " of zeros" : "",
+	    human_time(left, time));
 }
 
 static void
@@ -98,10 +99,12 @@ progress_tick(struct progress *p)
 	if (p->mode == PROGRESS_QUIET)
 		return JSON_MS;
 	if (p->mode == PROGRESS_LINES) {
-		if (tenth > p->tenth && tenth < 10) {
+		/* What is over in a moment needs no lines. */
+		if (tenth > p->tenth && tenth < 10 && now - p->shown >= JSON_MS) {
 			format(p, text, sizeof(text));
 			fprintf(stderr, "%s\n", text);
 			p->tenth = tenth;
+			p->shown = now;
 		}
 		return JSON_MS;
 	}

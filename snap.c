@@ -167,15 +167,26 @@ get_key(struct snap *s, const struct opts *o, int needed, struct err *e)
 	return 0;
 }
 
+static int
+any_encrypted(const struct manifest *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->count && m->files[i].crypt != CRYPT_ENCRYPT; i++)
+		;
+	return i < m->count;
+}
+
 int
 snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f, struct err *e)
 {
-	int needed = f->crypt == CRYPT_ENCRYPT || s->manifest.has_fingerprint, rc;
+	int encrypted = f ? f->crypt == CRYPT_ENCRYPT : any_encrypted(&s->manifest);
+	int needed = encrypted || s->manifest.has_fingerprint, rc;
 
 	if ((rc = get_key(s, o, needed, e)) < 0)
 		return rc;
-	rc = manifest_verify(&s->manifest, s->json, s->json_len, snap_key(s), needed, e);
-	if (rc == 0 && f->crypt == CRYPT_ENCRYPT && !s->has_key)
+	rc = manifest_verify(&s->manifest, s->json, s->json_len, snap_key(s), needed && f, e);
+	if (rc == 0 && f && encrypted && !s->has_key)
 		rc = err_set(e, ST_TRUST, -ENOKEY, "%s is encrypted; give its key with --keyfile", f->name);
 	return rc;
 }

@@ -34,7 +34,7 @@ struct archive {
 int snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err *e);
 
 /* Gets the key when the file is encrypted, the manifest names one, or the user gave one; checks fingerprint and
- * signature. May ask at the terminal. */
+ * signature. May ask at the terminal. f NULL: for all files, and goes on without a key when there is none. */
 int snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f, struct err *e);
 
 /* The archive a user means, of that kind; otherwise says what there is, or which command is the right one. */

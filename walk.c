@@ -31,7 +31,7 @@ struct walk {
 	uint8_t *later;			/* bits: places that are not the first of their chain */
 	struct step *step;
 	int steps, busy;
-	uint32_t at;			/* first place not looked at yet */
+	uint32_t at;			/* the next to be asked for */
 	struct pace pace;
 	int64_t moved;			/* ms, when a chunk came last */
 	struct err why;			/* of the chunk whose ready() follows */
@@ -157,6 +157,14 @@ plan(struct walk *w)
 }
 
 uint32_t
+walk_first(const struct walk *w, uint32_t from)
+{
+	while (from < w->places && bit_get(w->later, from))
+		from++;
+	return from < w->places ? from : WALK_NONE;
+}
+
+uint32_t
 walk_next(const struct walk *w, uint32_t place)
 {
 	return w->next[place];
@@ -229,12 +237,11 @@ ask(struct walk *w)
 	for (i = 0; i < w->steps; i++) {
 		struct step *s = &w->step[i];
 
-		while (w->at < w->places && bit_get(w->later, w->at))
-			w->at++;
-		if (s->busy || w->at == w->places)
+		if (s->busy || w->at == WALK_NONE)
 			continue;
 		get_want(w, w->at, &s->wait.want);
-		s->wait.offset = w->at++;
+		s->wait.offset = w->at;
+		w->at = walk_first(w, w->at + 1);
 		s->wait.ready = ready;
 		s->busy = 1;
 		w->busy++;
@@ -250,7 +257,7 @@ turn(struct walk *w, int stop, struct err *e)
 	struct pollfd p[2] = { { .fd = fetch_fd(w->fetch), .events = POLLIN }, { .fd = stop, .events = POLLIN } };
 	int wait = ask(w), timeout = w->conf.tick ? w->conf.tick(w->conf.ctx) : 1000;
 
-	if (w->rc != 0 || (w->busy == 0 && w->at == w->places))
+	if (w->rc != 0 || (w->busy == 0 && w->at == WALK_NONE))
 		return w->rc;
 	if (poll(p, 2, timeout < wait ? timeout : wait) > 0) {
 		if (p[1].revents)
@@ -270,7 +277,8 @@ walk_run(struct walk *w, int stop, struct err *e)
 	int rc = 0;
 
 	w->moved = clock_ms();
-	while (rc == 0 && (w->busy > 0 || w->at < w->places))
+	w->at = walk_first(w, 0);
+	while (rc == 0 && (w->busy > 0 || w->at != WALK_NONE))
 		rc = turn(w, stop, e);
 	return rc;
 }

@@ -44,6 +44,8 @@ int walk_run(struct walk *w, int stop, struct err *e);
 /* The source must have been closed before: then no use() runs any more after this. */
 void walk_free(struct walk *w);
 
+/* The first place from there on that is walked: that is the first of its chunk's; WALK_NONE. */
+uint32_t walk_first(const struct walk *w, uint32_t from);
 /* The next place with the same chunk that is not skipped; WALK_NONE: there is none. Callable from use() and done(). */
 uint32_t walk_next(const struct walk *w, uint32_t place);
 /* The archive that a place is in; *chunk is its number there. */
