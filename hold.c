@@ -89,6 +89,7 @@ find_path(const struct hold *h, const char *path)
 	return stat(path, &st) == 0 && S_ISBLK(st.st_mode) ? find_dev(h, st.st_rdev) : NULL;
 }
 
+/* The device first, then its partitions: lists come in the order of finding. */
 static void
 collect(struct hold *h)
 {
@@ -140,6 +141,7 @@ look_mount(void *ctx, const struct proc_mount *m)
 	return 0;
 }
 
+/* Namespaces are told apart by inode. */
 static int
 is_new_space(struct hold *h, const char *path)
 {
@@ -179,6 +181,7 @@ look_mounts(struct hold *h)
 		proc_each(look_space, h);
 }
 
+/* "FILENAME TYPE SIZE USED PRIORITY", the first line a heading that is no path. */
 static void
 look_swaps(struct hold *h)
 {
@@ -227,6 +230,7 @@ look_holders(struct hold *h, const struct dev *dev)
 		closedir(d);
 }
 
+/* Such a device's descriptor is the kernel's, in no process's list. */
 static int
 look_loop(void *ctx, int nr, const char *backing)
 {
@@ -257,7 +261,7 @@ look_fd(void *ctx, pid_t pid, const char *fd, const char *link)
 		return 0;
 	proc_name(pid, name, sizeof name);
 	add(h, "/dev/%s is open by process %ld (%s)", dev->name, (long)pid, name);
-	return 1;
+	return 1;	/* one line a process */
 }
 
 static int
@@ -318,6 +322,7 @@ hold_list(int loop_nr, pid_t self, char *out, size_t cap)
 		look_holders(h, &h->dev[i]);
 	loop_find(look_loop, h);
 	proc_each(look_process, h);
+	/* Last, and only when nobody is known: it is the one look that shows. */
 	if (h->count == 0 && h->devs > 0 && is_claimed(h))
 		add(h, "/dev/%s is in use by the kernel (a mount taken away with umount -l, "
 		    "perhaps)", h->dev[0].name);

@@ -63,6 +63,8 @@ has_sys(void)
 	return access("/sys/block", F_OK) == 0;
 }
 
+/* Partitions' numbers are the kernel's choice (major 259): they have to be looked
+ * up. /proc/partitions leaves empty devices out, which have no partitions. */
 int
 loop_devno(const char *name, dev_t *dev)
 {
@@ -91,6 +93,8 @@ loop_devno(const char *name, dev_t *dev)
 	return rc;
 }
 
+/* Never touches what is no block device: /dev/loop0 may be a file that somebody
+ * wrote by mistake, and would like to keep. */
 int
 loop_node(const char *name, dev_t dev)
 {
@@ -123,6 +127,7 @@ loop_open(int nr, struct loop *l, struct err *e)
 	l->fd = -1;
 	snprintf(name, sizeof name, "loop%d", nr);
 	snprintf(l->path, sizeof l->path, "/dev/%s", name);
+	/* Whole devices have this number unless the module was told otherwise. */
 	if (loop_devno(name, &l->dev) != 0)
 		l->dev = makedev(LOOP_MAJOR, (unsigned)nr);
 	rc = loop_node(name, l->dev);
@@ -150,6 +155,7 @@ open_control(struct err *e)
 	static const char path[] = "/dev/loop-control";
 	int fd = open(path, O_RDWR | O_CLOEXEC), rc;
 
+	/* Opening the node also makes the kernel load the module, if it can. */
 	if (fd < 0 && errno == ENOENT &&
 	    mknod(path, S_IFCHR | 0660, makedev(CONTROL_MAJOR, CONTROL_MINOR)) == 0) {
 		fd = open(path, O_RDWR | O_CLOEXEC);
@@ -218,6 +224,8 @@ configure(int fd, int file, const struct loop_conf *c)
 	if (!loop_no_configure) {
 		if (ioctl(fd, LOOP_CONFIGURE, &conf) == 0)
 			return 0;
+		/* What an older kernel says to it. If the values are wrong, the
+		 * old way says so too. */
 		if (errno != ENOTTY && errno != EINVAL)
 			return -errno;
 	}
@@ -267,6 +275,7 @@ loop_attach(const struct loop_conf *c, struct loop *l, struct err *e)
 			break;
 		nap(i < 50 ? i : 50);
 	}
+	/* Only speed: a failure is no reason to stop. */
 	if (rc == 0 && c->read_ahead != 0)
 		ioctl(l->fd, BLKRASET, (unsigned long)c->read_ahead / 512);
 	if (rc < 0)
@@ -313,6 +322,7 @@ loop_backing(int nr, char *out, size_t cap)
 
 	if (!has_sys())
 		return backing_of_device(nr, out, cap);
+	/* The directory loop/ is there while something is attached. */
 	snprintf(path, sizeof path, "/sys/block/loop%d/loop/backing_file", nr);
 	rc = read_line(path, out, cap);
 	if (rc == 0 && out[0] == '/') {
@@ -427,6 +437,7 @@ loop_detach(struct loop *l, int timeout_ms, struct err *e)
 		nap(20);
 		waited += 20;
 	}
+	/* Ours may be the last one that keeps it. */
 	close(l->fd);
 	l->fd = -1;
 	/* Success means little: while somebody has it open, the kernel has only
@@ -455,6 +466,7 @@ loop_number(const char *text)
 		text += 5;
 	if (strncmp(text, "loop", 4) == 0)
 		text += 4;
+	/* Strict: what is not certainly a device may be the name of a mapping. */
 	if (!isdigit((unsigned char)*text) || (text[0] == '0' && text[1] != '\0'))
 		return -1;
 	errno = 0;

@@ -243,6 +243,7 @@ scan_gpt_at(struct scan *s, unsigned sector, uint64_t lba)
 	if (rc != 0)
 		return rc;
 	len = get32le(h + 12);
+	/* Its own CRC is taken with the field's four bytes as zero. */
 	if (memcmp(h, "EFI PART", 8) != 0 || len < GPT_HEAD || len > sector)
 		return 1;
 	crc = crc32_update(0, h, 16);
@@ -273,6 +274,7 @@ scan_gpt(struct scan *s)
 	return 1;
 }
 
+/* DOS's, Windows's and Linux's own. */
 static int
 is_extended(const uint8_t *p)
 {
@@ -406,6 +408,7 @@ part_scan(part_read rd, void *ctx, uint64_t size, struct part_table *t, struct e
 
 	memset(t, 0, sizeof *t);
 	t->sector = 512;
+	/* An image shorter than a sector has no table either. */
 	rc = get(&s, 0, mbr, sizeof mbr);
 	if (rc == 0) {
 		switch (judge_mbr(mbr)) {

@@ -66,6 +66,7 @@ parse_mount(char *line, struct proc_mount *m)
 	char *save = NULL, *field[5], *source, *tail = strstr(line, " - ");
 	unsigned major, minor;
 
+	/* Blanks within fields are escaped, so this is the separator. */
 	if (tail == NULL)
 		return -1;
 	*tail = '\0';
@@ -119,6 +120,7 @@ proc_each(int (*fn)(void *ctx, pid_t pid), void *ctx)
 
 	if (d == NULL)
 		return -errno;
+	/* Processes that end meanwhile are the callee's business: it finds nothing. */
 	while (rc == 0 && (ent = readdir(d)) != NULL)
 		if (isdigit((unsigned char)ent->d_name[0]))
 			rc = fn(ctx, (pid_t)strtol(ent->d_name, NULL, 10));
@@ -199,6 +201,7 @@ proc_is_mapper(pid_t pid)
 	char path[64], text[4096];
 	const char *name, *state, *uid;
 
+	/* init never is one, and must not be signalled whatever a file says. */
 	if (pid <= 1)
 		return 0;
 	snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
@@ -254,6 +257,7 @@ proc_has_fuse(pid_t pid, unsigned connection)
 int
 proc_open(pid_t pid)
 {
+	/* Linux 5.3; before, the number alone has to do. */
 #ifdef SYS_pidfd_open
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
@@ -299,6 +303,7 @@ proc_wait(int pidfd, pid_t pid, int timeout_ms)
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
 	if (pidfd >= 0) {
+		/* Readable once the last thread is gone. */
 		int rc = poll(&p, 1, timeout_ms);
 
 		return rc > 0 ? 0 : -ETIMEDOUT;

@@ -50,6 +50,7 @@ run_dir(int make, struct err *e)
 	struct stat st;
 	int fd, rc;
 
+	/* Whether they were there is seen below. */
 	if (make) {
 		mkdir("/run", 0755);
 		mkdir(RUN_DIR, 0755);
@@ -240,6 +241,7 @@ clean(const struct look *k, const struct run_entry *ent, struct err *e)
 	if (k->has_file && unlinkat(k->dirfd, ent->name, 0) != 0 && errno != ENOENT && rc == 0)
 		rc = err_set(e, ST_FAIL, -errno, "cannot remove %s: %s", k->path, strerror(errno));
 	run_pid_name(ent->name, pid_name);
+	/* Last: as long as it stands, the rest can be found again. */
 	if (k->has_pid_file)
 		unlinkat(k->dirfd, pid_name, 0);
 	return rc;

@@ -189,6 +189,7 @@ status_run(int json, struct err *e)
 	t = table_new(&rc, e);
 	if (t == NULL)
 		return rc;
+	/* Others cannot even see who is alive. */
 	if (geteuid() == 0)
 		tidy(t);
 	if (json)
@@ -221,6 +222,7 @@ find_name(const struct table *t, const char *what, int *found, struct err *e)
 	size_t dir = sizeof RUN_DIR - 1;
 	int matches = 0;
 
+	/* As a path, as the directory has it, as people read it: all are names. */
 	if (strncmp(what, RUN_DIR "/", dir + 1) == 0)
 		what += dir + 1;
 	for (int i = 0; i < t->count; i++)
@@ -378,6 +380,7 @@ undo_stray(int nr, int force, struct err *e)
 	return force && rc == -EBUSY ? 0 : rc;
 }
 
+/* One that is held does not keep the others. */
 static int
 undo_all(const struct table *t, int force, struct err *e)
 {
