@@ -30,7 +30,7 @@ struct dev {
 };
 
 struct hold {
-	int nr;
+	int nr;				/* of a loop device; -1: another one */
 	pid_t self;
 	struct dev dev[DEVS_MAX];
 	int devs;
@@ -90,26 +90,36 @@ find_path(const struct hold *h, const char *path)
 }
 
 /* The device first, then its partitions: lists come in the order of finding. */
+/* "sda1" of "sda", "loop0p1" of "loop0"; "sda10" is nothing of "sda1"'s. */
+static int
+is_part_of(const char *name, const char *disk)
+{
+	size_t n = strlen(disk);
+
+	if (strncmp(name, disk, n) != 0)
+		return 0;
+	if (disk[n - 1] >= '0' && disk[n - 1] <= '9' && name[n++] != 'p')
+		return 0;
+	return name[n] >= '0' && name[n] <= '9';
+}
+
 static void
-collect(struct hold *h)
+collect(struct hold *h, const char *name)
 {
 	struct dirent *ent;
 	char path[64];
-	size_t n;
 	DIR *d;
 
-	snprintf(h->dev[0].name, sizeof h->dev[0].name, "loop%d", h->nr);
-	n = strlen(h->dev[0].name);
+	snprintf(h->dev[0].name, sizeof h->dev[0].name, "%s", name);
 	h->devs = loop_devno(h->dev[0].name, &h->dev[0].no) == 0;
-	snprintf(path, sizeof path, "/sys/block/loop%d", h->nr);
+	snprintf(path, sizeof path, "/sys/block/%s", h->dev[0].name);
 	d = opendir(path);
 	if (d == NULL)
 		d = opendir("/dev");
 	while (d != NULL && h->devs < DEVS_MAX && (ent = readdir(d)) != NULL) {
 		struct dev *dev = &h->dev[h->devs];
 
-		if (strncmp(ent->d_name, h->dev[0].name, n) != 0 || ent->d_name[n] != 'p' ||
-		    strlen(ent->d_name) >= sizeof dev->name)
+		if (!is_part_of(ent->d_name, h->dev[0].name) || strlen(ent->d_name) >= sizeof dev->name)
 			continue;
 		snprintf(dev->name, sizeof dev->name, "%.*s", (int)sizeof dev->name - 1,
 		    ent->d_name);
@@ -301,8 +311,8 @@ is_claimed(const struct hold *h)
 	return 0;
 }
 
-int
-hold_list(int loop_nr, pid_t self, char *out, size_t cap)
+static int
+list(int loop_nr, const char *name, pid_t self, char *out, size_t cap)
 {
 	struct hold *h = calloc(1, sizeof *h);
 	int count;
@@ -315,7 +325,7 @@ hold_list(int loop_nr, pid_t self, char *out, size_t cap)
 	h->self = self;
 	h->out = out;
 	h->cap = cap;
-	collect(h);
+	collect(h, name);
 	look_mounts(h);
 	look_swaps(h);
 	for (int i = 0; i < h->devs; i++)
@@ -329,4 +339,19 @@ hold_list(int loop_nr, pid_t self, char *out, size_t cap)
 	count = h->count;
 	free(h);
 	return count;
+}
+
+int
+hold_list(int loop_nr, pid_t self, char *out, size_t cap)
+{
+	char name[40];
+
+	snprintf(name, sizeof name, "loop%d", loop_nr);
+	return list(loop_nr, name, self, out, cap);
+}
+
+int
+hold_list_dev(const char *name, pid_t self, char *out, size_t cap)
+{
+	return list(loop_number(name), name, self, out, cap);
 }

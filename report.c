@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "human.h"
 #include "jsonout.h"
@@ -32,29 +33,34 @@ report_json(const struct report_map *r, const char *name)
 	printf("]}\n");
 }
 
+void
+report_parts(const char *disk, const struct part_table *t)
+{
+	const struct part *p;
+	char size[10], end = disk[0] ? disk[strlen(disk) - 1] : 'x';
+
+	if (t->from_backup)
+		fprintf(stderr, "  (partitions from the backup GPT: the primary one is damaged)\n");
+	for (p = t->part; p < t->part + t->count; p++)
+		fprintf(stderr, "  %s%s%-3u %9s  %s%s%s\n", disk, end >= '0' && end <= '9' ? "p" : "", p->nr,
+		    human_size(p->size, size), p->type, p->name[0] ? "  " : "", p->name);
+}
+
 int
 report_map(const struct opts *o, const struct report_map *r)
 {
-	const struct part *p;
-	char name[4096], size[10];
-	int i;
+	char name[4096], dev[24];
 
 	errno = 0;
 	run_unescape(r->name, name, sizeof(name));
+	snprintf(dev, sizeof(dev), "/dev/loop%d", r->loop_nr);
 	if (o->json)
 		report_json(r, name);
 	else
-		printf("/dev/loop%d\n", r->loop_nr);
+		printf("%s\n", dev);
 	if (fflush(stdout) < 0 || ferror(stdout))
 		return errno ? -errno : -EIO;
-	fprintf(stderr, "Image '%s' mapped on /dev/loop%d\n", name, r->loop_nr);
-	if (r->table->from_backup)
-		fprintf(stderr, "  (partitions from the backup GPT: the primary one is damaged)\n");
-	for (i = 0; i < r->table->count; i++) {
-		p = &r->table->part[i];
-		human_size(p->size, size);
-		fprintf(stderr, "  /dev/loop%dp%-3u %9s  %s%s%s\n", r->loop_nr, p->nr, size, p->type,
-		    p->name[0] ? "  " : "", p->name);
-	}
+	fprintf(stderr, "Image '%s' mapped on %s\n", name, dev);
+	report_parts(dev, r->table);
 	return 0;
 }

@@ -20,4 +20,7 @@ struct report_map {
  * when stdout did not take it, and nothing is said then. */
 int report_map(const struct opts *o, const struct report_map *r);
 
+/* The partitions, a line each on stderr: "  /dev/sda1   24.0 MiB  Linux filesystem  root". */
+void report_parts(const char *disk, const struct part_table *t);
+
 #endif
