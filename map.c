@@ -14,6 +14,7 @@
 
 #include "assign.h"
 #include "clock.h"
+#include "conf.h"
 #include "config.h"
 #include "daemon.h"
 #include "fetch.h"
@@ -71,6 +72,7 @@ prepare(struct mapping *m, struct err *e)
 	    (rc = snap_unlock(&m->snap, m->o, f, e)) < 0 ||
 	    (rc = snap_index(&m->snap, f, &m->archive, e)) < 0)
 		return rc;
+	conf_forget();
 	if (m->archive.index.size == 0)
 		return err_set(e, ST_FAIL, -EINVAL, "%s: the image is empty (0 bytes): nothing to map", f->name);
 	if ((m->fetch = start_fetch(m->o, &m->snap, m->archive.index.chunk_max, e)) == NULL)
