@@ -60,14 +60,10 @@ attach(struct assign *a)
 static int
 check(struct assign *a)
 {
-	char backing[4096];
-
-	if (loop_backing(a->loop.nr, backing, sizeof(backing)) < 0 ||
-	    strncmp(backing, a->conf.path, strlen(a->conf.path)) != 0) {
-		a->loop.nr = -1;
-		return -ENXIO;
-	}
-	return 0;
+	if (loop_has_backing(a->loop.nr, a->conf.path))
+		return 0;
+	a->loop.nr = -1;
+	return -ENXIO;
 }
 
 static int
