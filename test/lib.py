@@ -189,6 +189,9 @@ class Place:
         env.update({k: str(v) for k, v in extra.items() if v is not None})
         if os.environ.get('ASAN_OPTIONS'):
             env['ASAN_OPTIONS'] = os.environ['ASAN_OPTIONS']
+            supp = self.dir / 'lsan'
+            supp.write_text('leak:fuse_session_mount\n')       # libfuse's copy of the path, which only its own unmount frees
+            env['LSAN_OPTIONS'] = f'suppressions={supp}:print_suppressions=0'
         return env
 
     def run(self, *args, env=None, timeout=60, wrap=(), **kw):

@@ -104,6 +104,7 @@ def test_a_killed_reader_of_the_file_goes_at_once(place, slow):
     place.unmap(m.dev)
 
 
+@pytest.mark.skipif('ASAN_OPTIONS' in os.environ, reason="glibc's condition variables do not bear stopped threads")
 @pytest.mark.parametrize('how', ['unmap', 'unmap -f', 'SIGINT'])
 def test_unmap_with_a_hung_disk(place, slow, how):
     """Nothing waits for the disk: waiting reads fail, the device and the files go."""
