@@ -14,6 +14,7 @@
 #include "config.h"
 #include "log.h"
 #include "secret.h"
+#include "sha256.h"
 #include "snap.h"
 
 /* ---- manifest ---- */
@@ -251,6 +252,51 @@ snap_index(struct snap *s, const struct manifest_file *f, struct archive *a, str
 		return err_set(e, why.status, rc, "%s: %s", f->name, why.text);
 	index_learn_zero(&a->index, snap_key(s));
 	return 0;
+}
+
+/* Of the raw blob: not what the manifest says of it? */
+static int
+check_raw(const struct manifest_file *f, const uint8_t *raw, size_t len, struct err *e)
+{
+	uint8_t csum[32];
+
+	sha256(csum, raw, len);
+	if (len == f->size && memcmp(csum, f->csum, 32) == 0)
+		return 0;
+	return err_set(e, ST_DAMAGED, -EBADMSG, "%s: another %s than the manifest says", f->name,
+	    len != f->size ? "length" : "checksum");
+}
+
+int
+snap_blob(struct snap *s, const struct manifest_file *f, uint8_t **out, size_t *len, struct err *e)
+{
+	struct blob_worker *w = NULL;
+	struct err why;
+	uint8_t *raw = NULL;
+	size_t n;
+	int rc, encrypted;
+
+	*out = NULL;
+	if ((rc = s->source->ops->file(s->source, f->name, BLOB_MAX + 4096, &raw, &n, e)) < 0)
+		return rc != -ENOENT ? rc : err_set(e, ST_DAMAGED, rc, "%s: is in the manifest but not in the snapshot",
+		    f->name);
+	if ((*out = malloc(BLOB_MAX)) == NULL || (w = blob_worker_new()) == NULL)
+		rc = err_set(e, ST_FAIL, -ENOMEM, "%s: not enough memory", f->name);
+	else if ((rc = check_raw(f, raw, n, e)) == 0 &&
+	    (rc = blob_decode(w, snap_key(s), raw, n, *out, BLOB_MAX, len, &encrypted, &why)) < 0)
+		err_set(e, why.status, rc, "%s: %s", f->name, why.text);
+	/* The key to a backup is encrypted inside, with a master key. */
+	else if (rc == 0 && encrypted != (f->crypt == CRYPT_ENCRYPT) && strcmp(f->name, "rsa-encrypted.key.blob") != 0)
+		rc = err_set(e, ST_DAMAGED, -EBADMSG, "%s: %sencrypted, which the manifest denies", f->name,
+		    encrypted ? "" : "not ");
+	if (w)
+		blob_worker_free(w);
+	free(raw);
+	if (rc < 0) {
+		free(*out);
+		*out = NULL;
+	}
+	return rc;
 }
 
 void

@@ -44,6 +44,9 @@ int snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
 /* Reads and checks the index of a file. archive_free() in any case. */
 int snap_index(struct snap *s, const struct manifest_file *f, struct archive *a, struct err *e);
 
+/* A .blob file's data, checked against the manifest; *out is malloc'ed. -ENOKEY: encrypted, the outside is right. */
+int snap_blob(struct snap *s, const struct manifest_file *f, uint8_t **out, size_t *len, struct err *e);
+
 const struct key *snap_key(const struct snap *s);	/* NULL: none */
 void archive_free(struct archive *a);
 void snap_close(struct snap *s);
