@@ -360,7 +360,7 @@ on_data(void *ctx, void *user, const uint8_t *p, size_t n)
 	pthread_mutex_lock(&l->s->lock);
 	rc = a->kind == ASK_CHUNK ? chunk_bytes(a, p, n) : file_bytes(a, p, n);
 	pthread_mutex_unlock(&l->s->lock);
-	if (!a->hurried && a->stream->window < (int64_t)H2_STREAM_WINDOW / 2)
+	if (!a->hurried && a->stream->window < (int64_t)l->slice / 2)
 		l->hungry = 1;
 	if (rc == -ENOMEM)
 		fail(l, a, ST_FAIL, rc, "out of memory");

@@ -200,13 +200,13 @@ ask_credit(struct link *l, int64_t now)
 	for (i = 0; i < H2_STREAMS_MAX; i++) {
 		struct ask *a = &l->ask[i];
 
-		if (a->state != ASK_WIRE || a->hurried || a->stream->window >= (int64_t)H2_STREAM_WINDOW / 2)
+		if (a->state != ASK_WIRE || a->hurried || a->stream->window >= (int64_t)l->slice / 2)
 			continue;
 		if (demands) {
 			a->moved = now;	/* it is we who hold it back */
 			l->hungry = 1;
 		} else {
-			h2_credit(&l->h2, a->stream, (uint32_t)((int64_t)H2_STREAM_WINDOW - a->stream->window));
+			h2_credit(&l->h2, a->stream, (uint32_t)((int64_t)l->slice - a->stream->window));
 		}
 	}
 }

@@ -56,8 +56,7 @@
 #define H2_OUT_MAX (32u << 10)		/* bytes waiting to be sent: more means a flood */
 #define H2_FRAME_MAX (1u << 20)		/* bytes of a frame's payload we accept */
 #define H2_CONN_WINDOW (1u << 30)	/* bytes of credit for the connection: never the limit */
-#define H2_STREAM_WINDOW (512u << 10)	/* bytes a stream may send before it is given credit: what
-					 * read-ahead can have on the way before a demand */
+#define H2_STREAM_WINDOW (128u << 10)	/* bytes a stream may send before it is given credit */
 #define H2_CONTROL_MAX 2000		/* frames that bring nothing, between two ticks (1 s) */
 #define H2_RESETS_KEPT 256		/* reset streams remembered, whose late frames are no offence */
 
@@ -74,6 +73,8 @@
 #define LINKS_MAX 4			/* connections of one session */
 #define INFLIGHT_DEFAULT 16		/* chunks on the wire for each connection */
 #define LINK_SPARE 8			/* demands on the wire beyond the limit, which read-ahead may fill */
+#define LINK_SLICE_MAX (512u << 10)	/* bytes of credit that a read-ahead has at a time; on slow lines less, */
+#define LINK_AHEAD 250			/*   so that a demand waits for about as long as this (ms) */
 #define LINK_INDEXES 64			/* index files of a snapshot, read here */
 #define LINK_PING 15000			/* silence after which an idle connection is tried; below NAT's 30 s */
 #define BACKOFF_MIN 100

@@ -45,6 +45,8 @@ link_connect(struct link *l, int cancel_fd, struct err *e)
 	l->refill = 1;
 	l->progress = 0;
 	l->since = l->ticked = clock_ms();
+	l->received = l->rate = 0;
+	l->slice = LINK_SLICE_MAX;
 	return 0;
 }
 
@@ -112,10 +114,25 @@ watch(struct link *l, int64_t now)
 	return now + l->s->stall;
 }
 
+/* How much each read-ahead may have on the way: no more than the line brings in LINK_AHEAD. The rate falls slowly, since a
+ * pause of the reader's says nothing about the line. */
+static void
+measure(struct link *l, int64_t now)
+{
+	uint64_t rate = (l->h2.received - l->received) * 1000 / (uint64_t)(now - l->ticked);
+	uint64_t slice;
+
+	l->received = l->h2.received;
+	l->rate = rate > l->rate / 4 * 3 ? rate : l->rate / 4 * 3;
+	slice = l->rate * LINK_AHEAD / 1000 / (uint64_t)l->s->inflight;
+	l->slice = slice > LINK_SLICE_MAX ? LINK_SLICE_MAX : slice < H2_STREAM_WINDOW ? H2_STREAM_WINDOW : (uint32_t)slice;
+}
+
 static int
 check_time(struct link *l, int64_t now, int64_t *deadline, struct err *e)
 {
 	if (now - l->ticked >= 1000) {
+		measure(l, now);
 		l->ticked = now;
 		h2_tick(&l->h2);
 		ask_expire(l, now);

@@ -76,6 +76,9 @@ struct link {
 	unsigned generation;		/* how often the indexes had to be registered */
 	int64_t since;			/* when we began to wait for the server, or connected */
 	int64_t ticked;
+	uint64_t received;		/* bytes of bodies, at the last tick */
+	uint64_t rate;			/* bytes/s, lately */
+	uint32_t slice;			/* credit of a read-ahead, bytes */
 	int progress;			/* something was answered on this connection */
 	int delay;			/* ms until the next try */
 };

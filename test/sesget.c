@@ -1,11 +1,12 @@
 /*
- * sesget [-f FINGERPRINT] [-n NS] [-i INFLIGHT] [-c CONNECTIONS] [-s STALL] [-t TIMEOUT] [-r ROUNDS] [-w MS] [-x] [-q] [-b]
+ * sesget [-f FINGERPRINT] [-n NS] [-i INFLIGHT] [-c CONNECTIONS] [-s STALL] [-t TIMEOUT] [-r ROUNDS] [-w MS] [-x] [-a] [-q] [-b]
  *	REPOSITORY SNAPSHOT [FILE]
  *
  * Reads a snapshot from a server as pbsmap's session does, without mapping it; for test_session.py. Without FILE: lists the
  * group. With an index: reads its chunks, all at once, and checks each digest; -r again, after -w MS of silence; -x: half of it as
- * read-ahead, some raised, some taken back. Prints "chunk HEX: ERRNO TEXT" for what failed, "round N: …" and the time it took,
- * and at the end "status N errno: TEXT" if so. -q: does not decode (for speed). -b: closes in the middle of a round.
+ * read-ahead, some raised, some taken back; -a: all of it as read-ahead, but for one chunk in 32. Prints "chunk HEX: ERRNO TEXT" for
+ * what failed, "round N: …" with the time it took and the longest wait of a demand, and at the end "status N errno: TEXT" if so.
+ * -q: does not decode (for speed). -b: closes in the middle of a round.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -28,11 +29,12 @@
 
 struct load {
 	struct chunk_req req;		/* first */
-	int busy, dropped;
+	int busy;
+	int64_t asked;
 };
 
 static struct {
-	int rounds, pause, mixed, quick, interrupt;
+	int rounds, pause, mixed, ahead, quick, interrupt;
 } opt = { .rounds = 1 };
 static struct source *src;
 static struct load load[AT_ONCE];
@@ -40,6 +42,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
 static struct load *done[AT_ONCE];
 static int done_count;
+static int64_t slowest;			/* ms, of the demands */
 static unsigned long long bytes, good, bad, given_up;
 
 static void
@@ -60,6 +63,8 @@ judge(struct load *l, struct blob_worker *w, uint8_t *out)
 	size_t len;
 	int rc = l->req.rc;
 
+	if (l->req.demand && clock_ms() - l->asked > slowest)
+		slowest = clock_ms() - l->asked;
 	if (rc == 0 && !opt.quick) {
 		rc = blob_decode(w, NULL, l->req.raw, l->req.len, out, CHUNK_MAX, &len, NULL, &e);
 		if (rc == 0) {
@@ -84,7 +89,8 @@ start(struct load *l, const uint8_t *digest)
 	struct chunk_req *r = &l->req;
 
 	memcpy(r->digest, digest, 32);
-	r->demand = !opt.mixed || rand() % 2;
+	r->demand = opt.ahead ? rand() % 32 == 0 : !opt.mixed || rand() % 2;
+	l->asked = clock_ms();
 	r->raw = r->buf;
 	r->len = 0;
 	r->done = arrived;
@@ -165,9 +171,10 @@ rounds(const uint8_t *file, size_t len, size_t step)
 		int64_t begin = clock_ms();
 
 		bytes = good = bad = given_up = 0;
+		slowest = 0;
 		read_chunks(file + 4096 + (step - 32), (len - 4096) / step, step, w, out);
-		printf("round %d: %llu chunks, %llu bytes, %llu failed, %llu taken back, %lld ms\n", i, good, bytes, bad, given_up,
-		    (long long)(clock_ms() - begin));
+		printf("round %d: %llu chunks, %llu bytes, %llu failed, %llu taken back, %lld ms, demands %lld ms\n", i, good, bytes, bad,
+		    given_up, (long long)(clock_ms() - begin), (long long)slowest);
 		fflush(stdout);
 		if (opt.pause)
 			poll(NULL, 0, opt.pause);
@@ -224,7 +231,7 @@ main(int argc, char **argv)
 	int o, rc, i;
 
 	log_verbose = 1;
-	while ((o = getopt(argc, argv, "f:n:i:c:s:t:r:w:xqb")) >= 0) {
+	while ((o = getopt(argc, argv, "f:n:i:c:s:t:r:w:xaqb")) >= 0) {
 		switch (o) {
 		case 'f': fingerprint = optarg; break;
 		case 'n': ns = optarg; break;
@@ -235,6 +242,7 @@ main(int argc, char **argv)
 		case 'r': opt.rounds = atoi(optarg); break;
 		case 'w': opt.pause = atoi(optarg); break;
 		case 'x': opt.mixed = 1; break;
+		case 'a': opt.ahead = 1; break;
 		case 'q': opt.quick = 1; break;
 		case 'b': opt.interrupt = 1; break;
 		default: return 2;

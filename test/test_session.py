@@ -187,6 +187,16 @@ def test_legal_frames(server, name):
     assert server.stats()['upgrades'] == 1
 
 
+def test_demand_first(store):
+    """On a slow line a reader does not wait for all that was asked for ahead of him."""
+    with Server(store, do=('set rate 2000000',)) as s:
+        status, text = get(s, '-a', '-q')
+        assert status == 0
+        # the whole takes 3.5 s, its read-ahead of 16 chunks about 0.6 s
+        slowest = int(re.search(r'demands (\d+) ms', text)[1])
+        assert slowest < 1200 < rounds(text)[0][2], text
+
+
 # --- what breaks ---
 
 def test_illegal_frames(server):
