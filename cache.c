@@ -3,7 +3,8 @@
  * by use. It knows neither where chunks come from nor who reads them.
  *
  * Invariants: an EMPTY slot is in no hash chain and stands at the old end of the ring;
- * a LOADING slot is never given away; `ahead` counts the slots whose flag is set.
+ * a LOADING slot is never given away; `ahead` counts the bytes of slots whose flag is set; `held`
+ * is the sum of the slots' and, once more than one slot is used, at most `bytes`.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "cache.h"
 
 #define PREFIX 4096u			/* room before the data: keeps it page aligned */
+#define VARIED_MEAN (64u << 10)		/* chunks of many sizes: slots for as many as if they had this one */
 
 static unsigned
 hash(const struct cache *c, const struct chunk_want *want)
@@ -48,31 +50,46 @@ link_after(struct slot *where, struct slot *s)
 static void
 set_ahead(struct cache *c, struct slot *s, int on)
 {
-	c->ahead += (unsigned)on - (unsigned)s->ahead;
+	if (on != s->ahead)
+		c->ahead = on ? c->ahead + s->want.len : c->ahead - s->want.len;
 	s->ahead = on;
 }
 
+/* Address space costs nothing, but a system that counts it all the same gets fewer slots. */
+static void
+map_slots(struct cache *c, size_t stride)
+{
+	for (;; c->count /= 2) {
+		c->map_len = stride * c->count;
+		c->map = mmap(NULL, c->map_len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (c->map != MAP_FAILED)
+			return;
+		c->map = NULL;
+		if (!c->varied || c->count / 2 < c->bytes / c->slot_size)
+			return;
+	}
+}
+
 int
-cache_init(struct cache *c, uint64_t bytes, uint32_t slot_size, struct err *e)
+cache_init(struct cache *c, uint64_t bytes, uint32_t slot_size, int varied, struct err *e)
 {
 	size_t stride = PREFIX + ((size_t)slot_size + 4095) / 4096 * 4096;
-	uint64_t n = bytes / slot_size;
+	uint64_t n = bytes / (varied && slot_size > VARIED_MEAN ? VARIED_MEAN : slot_size);
 	unsigned i;
 
 	memset(c, 0, sizeof(*c));
 	c->slot_size = slot_size;
+	c->varied = varied;
 	c->count = n < 2 ? 2 : n > 1u << 20 ? 1u << 20 : (unsigned)n;
+	c->bytes = bytes < 2ull * slot_size ? 2ull * slot_size : bytes;
 	c->oldest.newer = c->oldest.older = &c->oldest;
+	map_slots(c, stride);
 	for (c->hash_mask = 1; c->hash_mask < c->count; c->hash_mask = c->hash_mask * 2 + 1)
 		;
 	c->slots = calloc(c->count, sizeof(*c->slots));
 	c->hash = calloc(c->hash_mask + 1, sizeof(struct slot *));
-	c->map_len = stride * c->count;
-	c->map = mmap(NULL, c->map_len, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (c->map == MAP_FAILED || !c->slots || !c->hash) {
-		if (c->map == MAP_FAILED)
-			c->map = NULL;
+	if (!c->map || !c->slots || !c->hash) {
 		cache_free(c);
 		return err_set(e, ST_FAIL, -ENOMEM,
 		    "not enough memory for a cache of %llu MiB; try a smaller --cache",
@@ -117,31 +134,66 @@ unhash(struct cache *c, struct slot *s)
 	*p = s->chain;
 }
 
-/* The slot to give away: the first from the old end that may go. */
+/* The slot to give away: the first from the old end that may go; when memory is used up, one that has some. */
 static struct slot *
-victim(struct cache *c, int for_ahead)
+victim(struct cache *c, int for_ahead, int full)
 {
 	struct slot *s;
 
 	for (s = c->oldest.newer; s != &c->oldest; s = s->newer)
-		if (s->state == SLOT_EMPTY || (s->state == SLOT_READY && !(for_ahead && s->ahead)))
+		if ((s->state == SLOT_EMPTY && (!full || s->held)) ||
+		    (s->state == SLOT_READY && !(for_ahead && s->ahead)))
 			return s;
 	return NULL;
+}
+
+/* Gives memory back, but for the first bytes. */
+static void
+trim(struct cache *c, struct slot *s, uint32_t keep)
+{
+	if (s->held <= keep)
+		return;
+	madvise(s->data + keep, s->held - keep, MADV_DONTNEED);
+	c->held -= s->held - keep;
+	s->held = keep;
+}
+
+/* Makes room for `need` bytes in s, a slot that is nobody's; the least used chunks go. 0: there is none now. */
+static int
+make_room(struct cache *c, struct slot *s, uint32_t need, int ahead)
+{
+	struct slot *v;
+
+	s->state = SLOT_LOADING;	/* so that it is no victim */
+	while (c->held - s->held + need > c->bytes) {
+		if ((v = victim(c, ahead, 1)) == NULL) {
+			s->state = SLOT_EMPTY;
+			return 0;
+		}
+		cache_drop(c, v);
+		trim(c, v, 0);
+	}
+	trim(c, s, need);
+	c->held += need - s->held;
+	s->held = need;
+	return 1;
 }
 
 struct slot *
 cache_take(struct cache *c, const struct chunk_want *want, int ahead)
 {
+	uint32_t need = c->varied ? (want->len + 4095u) / 4096 * 4096 : c->slot_size;
 	struct slot *s;
 	unsigned h = hash(c, want);
 
-	if (ahead && c->ahead >= c->count / 2)
+	if (ahead && c->ahead + want->len > c->bytes / 2)
 		return NULL;
-	if ((s = victim(c, ahead)) == NULL)
+	if ((s = victim(c, ahead, c->held + need > c->bytes)) == NULL)
 		return NULL;
 	cache_drop(c, s);
+	if (!make_room(c, s, need, ahead))
+		return NULL;
 	s->want = *want;
-	s->state = SLOT_LOADING;
 	s->waits = NULL;
 	s->chain = c->hash[h];
 	c->hash[h] = s;

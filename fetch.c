@@ -512,7 +512,7 @@ fetch_new(const struct fetch_conf *conf, struct err *e)
 		rc = err_set(e, ST_FAIL, -errno, "eventfd: %s", strerror(errno));
 	else if ((rc = make_loads(f)) < 0)
 		err_set(e, ST_FAIL, rc, "not enough memory for %d chunks in flight", conf->loads);
-	else if ((rc = cache_init(&f->cache, conf->cache, conf->chunk_max, e)) == 0)
+	else if ((rc = cache_init(&f->cache, conf->cache, conf->chunk_max, conf->varied, e)) == 0)
 		rc = (f->work = work_new(conf->workers, e)) ? 0 : -ENOMEM;
 	if (rc < 0) {
 		fetch_free(f);

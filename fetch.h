@@ -23,6 +23,7 @@ struct fetch_conf {
 	const struct key *key;		/* NULL: none; must outlive the fetcher */
 	uint64_t cache;			/* bytes of verified chunks */
 	uint32_t chunk_max;		/* bytes of the largest chunk */
+	int varied;			/* chunks of many sizes: dynamic indexes */
 	int loads;			/* chunks on their way at once, at most */
 	int workers;			/* threads that decode */
 	/* For who wants every chunk once; NULL: not used. offset is that of the wait. */

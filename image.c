@@ -37,9 +37,10 @@ struct read {
 	uint32_t len;
 	int answered;
 	int left;			/* pieces waited for */
+	uint32_t asked;			/* bytes of it that were asked for, when it has a buffer */
 	uint8_t *buf;			/* of the pool; NULL: none */
 	int64_t deadline;		/* ms, monotonic */
-	struct piece *piece;		/* image->pieces of them */
+	struct piece *piece;		/* image->pieces of them; used again when more chunks than that */
 	struct read *next, *prev;	/* ring of those that wait, oldest first; or the idle list */
 	int in_line;			/* for a buffer */
 };
@@ -47,7 +48,7 @@ struct read {
 struct image {
 	struct image_conf conf;
 	struct ahead ahead;
-	int pieces;			/* most pieces of one read */
+	int pieces;			/* most pieces of one read that wait at once */
 	struct read *reads;
 	struct piece *all_pieces;
 	struct read *idle;
@@ -104,6 +105,8 @@ abandon(struct read *r, int rc)
 	answer(r, NULL, 0, rc);
 }
 
+static void collect(struct read *r);
+
 static void
 ready(struct fetch_wait *w, const uint8_t *data, int rc)
 {
@@ -121,11 +124,8 @@ ready(struct fetch_wait *w, const uint8_t *data, int rc)
 		answer(r, &iov, 1, 0);
 	} else {
 		memcpy(p->to, data + p->from, p->len);
-		if (r->left == 0) {
-			iov.iov_base = r->buf;
-			iov.iov_len = r->len;
-			answer(r, &iov, 1, 0);
-		}
+		if (r->left == 0)
+			collect(r);
 	}
 }
 
@@ -166,6 +166,8 @@ answer_now(struct read *r)
 	int n = 0;
 
 	for (; at < end; at += len) {
+		if (n == READ_PIECES)
+			return 0;
 		len = cut(m, at, end, &chunk, &from);
 		data = m->zeros;
 		if (chunk != ~0ull) {
@@ -200,19 +202,46 @@ ask(struct read *r, struct piece *p, uint64_t at, uint64_t chunk)
 	memcpy(p->to, data + p->from, p->len);
 }
 
+/* Asks for what is still to be asked for, as many pieces as there are at a time; answers when nothing is missing. */
+static void
+collect(struct read *r)
+{
+	struct image *m = r->image;
+	uint64_t at, end = r->offset + r->len, chunk;
+	struct piece *p = r->piece;
+	struct iovec iov = { r->buf, r->len };
+
+	r->left++;			/* ours, so that it is not answered half way */
+	for (; r->asked < r->len; r->asked += p->len, p++) {
+		if (p == r->piece + m->pieces) {
+			if (r->left > 1)
+				break;	/* the last of these comes back here */
+			p = r->piece;
+		}
+		at = r->offset + r->asked;
+		p->len = cut(m, at, end, &chunk, &p->from);
+		p->to = r->buf + r->asked;
+		if (chunk == ~0ull)
+			memset(p->to, 0, p->len);
+		else
+			ask(r, p, at, chunk);
+	}
+	if (--r->left == 0)
+		answer(r, &iov, 1, 0);
+}
+
 /* Not everything is there: asks for what is missing, or stands in line for a buffer. */
 static void
 gather(struct read *r)
 {
 	struct image *m = r->image;
-	uint64_t at = r->offset, end = r->offset + r->len, chunk;
+	uint64_t chunk;
 	struct piece *p = r->piece;
-	struct iovec iov;
 
-	p->len = cut(m, at, end, &chunk, &p->from);
+	p->len = cut(m, r->offset, r->offset + r->len, &chunk, &p->from);
 	if (p->len == r->len) {
 		p->to = NULL;
-		ask(r, p, at, chunk);
+		ask(r, p, r->offset, chunk);
 		return;
 	}
 	if (m->free_bufs == 0) {
@@ -223,20 +252,8 @@ gather(struct read *r)
 	m->in_line -= r->in_line;
 	r->in_line = 0;
 	r->buf = m->free_buf[--m->free_bufs];
-	r->left++;			/* ours, so that it is not answered half way */
-	for (; at < end; at += p->len, p++) {
-		p->len = cut(m, at, end, &chunk, &p->from);
-		p->to = r->buf + (at - r->offset);
-		if (chunk == ~0ull)
-			memset(p->to, 0, p->len);
-		else
-			ask(r, p, at, chunk);
-	}
-	if (--r->left == 0) {
-		iov.iov_base = r->buf;
-		iov.iov_len = r->len;
-		answer(r, &iov, 1, 0);
-	}
+	r->asked = 0;
+	collect(r);
 }
 
 /* Buffers have come free: those in line try again, oldest first. */
@@ -268,6 +285,24 @@ follow(struct image *m, struct ahead_stream *s)
 		if (!fetch_ahead(m->conf.fetch, &want, index_start(x, s->upto)))
 			return;
 	}
+}
+
+/* A read of the chunks first to last, of len bytes: which may be more chunks than read-ahead looks. */
+static void
+note(struct image *m, uint64_t first, uint64_t last, uint32_t len)
+{
+	struct ahead_stream *s = NULL;
+	struct chunk_want want;
+
+	if (m->ahead.max == 0)
+		return;
+	if (last - first > READ_PIECES)
+		first = last - READ_PIECES;
+	for (; first <= last; first++) {
+		index_chunk(m->conf.index, first, &want);
+		s = ahead_note(&m->ahead, first, len < want.len ? len : want.len, want.len);
+	}
+	follow(m, s);
 }
 
 void
@@ -308,8 +343,30 @@ image_read(struct image *m, uint64_t offset, uint32_t len, void *tag)
 	r->prev->next = m->ring.prev = r;
 	if (!answer_now(r))
 		gather(r);
-	if (m->ahead.max && offset + len <= x->size)
-		follow(m, ahead_note(&m->ahead, index_find(x, offset + len - 1), len, x->chunk_max));
+	if (offset + len <= x->size)
+		note(m, index_find(x, offset), index_find(x, offset + len - 1), len);
+}
+
+int
+image_peek(struct image *m, uint64_t offset, void *buf, uint32_t len, struct fetch_wait *w)
+{
+	const uint8_t *data;
+	uint64_t chunk;
+	uint32_t from, n;
+
+	if (m->ended)
+		return -EIO;
+	n = cut(m, offset, offset + len, &chunk, &from);
+	if (chunk == ~0ull) {
+		memset(buf, 0, n);
+		return (int)n;
+	}
+	index_chunk(m->conf.index, chunk, &w->want);
+	w->offset = offset - from;
+	if ((data = fetch_get(m->conf.fetch, w)) != NULL)
+		memcpy(buf, data + from, n);
+	note(m, chunk, chunk, n);
+	return data ? (int)n : 0;
 }
 
 int

@@ -32,6 +32,10 @@ void image_free(struct image *m);
 void image_read(struct image *m, uint64_t offset, uint32_t len, void *tag);
 int image_full(const struct image *m);
 
+/* The first bytes at offset (len, below 2^31, is not 0), as far as they lie in one chunk that is there: their number. 0: w->ready(),
+ * set by the caller, will be called once (or fetch_cancel() it). -EIO after image_end(). */
+int image_peek(struct image *m, uint64_t offset, void *buf, uint32_t len, struct fetch_wait *w);
+
 /* Answers the read with -EINTR if it still waits. */
 void image_interrupt(struct image *m, void *tag);
 /* Answers the reads whose time is up with -EIO; returns the ms until the next one's, -1: none waits. */

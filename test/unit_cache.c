@@ -37,7 +37,7 @@ test_lru(void)
 	struct cache c;
 	unsigned i;
 
-	check_int(cache_init(&c, 4 * 65536, 65536, NULL), 0);
+	check_int(cache_init(&c, 4 * 65536, 65536, 0, NULL), 0);
 	check_int(c.count, 4);
 	for (i = 0; i < 4; i++)
 		check(fill(&c, i, 0) != NULL);
@@ -57,7 +57,7 @@ test_loading_stays(void)
 	struct chunk_want a = want(1), b = want(2), d = want(3);
 	struct cache c;
 
-	check_int(cache_init(&c, 1, 65536, NULL), 0);
+	check_int(cache_init(&c, 1, 65536, 0, NULL), 0);
 	check_int(c.count, 2);			/* never fewer */
 	check(cache_take(&c, &a, 0) != NULL);
 	check(cache_take(&c, &b, 0) != NULL);
@@ -74,7 +74,7 @@ test_ahead_bounded(void)
 	struct cache c;
 	unsigned i;
 
-	check_int(cache_init(&c, 8 * 65536, 65536, NULL), 0);
+	check_int(cache_init(&c, 8 * 65536, 65536, 0, NULL), 0);
 	for (i = 0; i < 4; i++)
 		check(fill(&c, i, 1) != NULL);
 	check(fill(&c, 9, 1) == NULL);		/* half of the slots */
@@ -82,7 +82,7 @@ test_ahead_bounded(void)
 	check(fill(&c, 9, 1) != NULL);
 	for (i = 20; i < 27; i++)		/* demand takes all but the newest */
 		check(fill(&c, i, 0) != NULL);
-	check_int(c.ahead, 1);
+	check_int(c.ahead, 65536);
 	check(fill(&c, 30, 0) != NULL);
 	check_int(c.ahead, 0);
 	cache_free(&c);
@@ -93,7 +93,7 @@ test_ahead_spares_ahead(void)
 {
 	struct cache c;
 
-	check_int(cache_init(&c, 4 * 65536, 65536, NULL), 0);
+	check_int(cache_init(&c, 4 * 65536, 65536, 0, NULL), 0);
 	check(fill(&c, 1, 1) && fill(&c, 2, 0) && fill(&c, 3, 0) && fill(&c, 4, 0));
 	check(fill(&c, 5, 1) != NULL);
 	check(find(&c, 1) && !find(&c, 2));
@@ -108,7 +108,7 @@ test_length_counts(void)
 	struct cache c;
 
 	b.len = 100;
-	check_int(cache_init(&c, 4 * 65536, 65536, NULL), 0);
+	check_int(cache_init(&c, 4 * 65536, 65536, 0, NULL), 0);
 	check(cache_take(&c, &a, 0) != NULL);
 	check(cache_find(&c, &b) == NULL);
 	cache_free(&c);
