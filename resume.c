@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "resume.h"
 
 #define HEAD 56u
@@ -16,10 +15,14 @@
 static void
 make_head(uint8_t head[HEAD], const struct manifest_file *f, const struct index *x)
 {
+	int i;
+
 	memcpy(head, "PBSMAPr1", 8);
 	memcpy(head + 8, f->csum, 32);
-	put64le(head + 40, x->size);
-	put64le(head + 48, x->count);
+	for (i = 0; i < 8; i++) {
+		head[40 + i] = (uint8_t)(x->size >> 8 * i);
+		head[48 + i] = (uint8_t)(x->count >> 8 * i);
+	}
 }
 
 static int

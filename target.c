@@ -53,6 +53,7 @@ open_device(struct target *t, const struct target_conf *c, dev_t no, struct err 
 {
 	char content[64], model[96], need[10], has[10];
 	unsigned long long room;
+	off_t end;
 	int rc;
 
 	t->kind = TARGET_DEVICE;
@@ -61,9 +62,9 @@ open_device(struct target *t, const struct target_conf *c, dev_t no, struct err 
 		return rc;
 	if ((t->fd = open(c->path, O_RDWR | O_EXCL | O_CLOEXEC)) < 0)
 		return open_error(t, e);
-	if (ioctl(t->fd, BLKGETSIZE64, &room) < 0)
+	if ((end = lseek(t->fd, 0, SEEK_END)) < 0)
 		return open_error(t, e);
-	t->room = room;
+	t->room = room = (uint64_t)end;
 	if (room < c->size)
 		return err_set(e, ST_BUSY, -ENOSPC, "%s: too small: it has %s (%llu bytes), the archive %s (%llu)", c->path,
 		    human_size(room, has), room, human_size(c->size, need), (unsigned long long)c->size);
