@@ -63,8 +63,12 @@ map_slots(struct cache *c, size_t stride)
 		c->map_len = stride * c->count;
 		c->map = mmap(NULL, c->map_len, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (c->map != MAP_FAILED)
+		if (c->map != MAP_FAILED) {
+			/* Fewer page faults and TLB misses; but parts of varied slots are given back. */
+			if (!c->varied)
+				madvise(c->map, c->map_len, MADV_HUGEPAGE);
 			return;
+		}
 		c->map = NULL;
 		if (!c->varied || c->count / 2 < c->bytes / c->slot_size)
 			return;
