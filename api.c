@@ -120,8 +120,8 @@ exchange(struct api *a, int cancel_fd, struct call *c, int upgrade, struct net *
 	rc = net_open(&conf, deadline, &n, NULL, e);
 	if (rc == 0)
 		rc = net_write(n, c->request, c->request_len, deadline, e);
-	if (rc == 0)
-		rc = read_answer(a, n, c, e);
+	if (rc == 0 || rc == -ECONNRESET)	/* a server that closes may have said why before */
+		rc = n ? read_answer(a, n, c, e) : rc;
 	if (rc == 0 && keep && c->http.status == 101)
 		*keep = n;
 	else
