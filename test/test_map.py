@@ -351,6 +351,43 @@ def test_device_that_nobody_is_told(place):
     place.failed(r, 1, 'stdout')
 
 
+def test_many_maps_at_once(place):
+    """All race for free loop devices; each gets one of its own, with its own bytes."""
+    images = {n: mixed(200_000 + n, n) for n in range(12)}
+    st = place.store(f'vm/1/{T1}', **{f'i{n}_img': data for n, data in images.items()})
+    ps = [subprocess.Popen([PBSMAP, *map(str, place.map_args(st, f'vm/1/{T1}', f'i{n}.img'))], env=place.env(), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for n in images]
+    outs = [p.communicate(timeout=60) for p in ps]
+    assert [p.returncode for p in ps] == [0] * len(ps), outs
+    devs = [out.strip() for out, _ in outs]
+    assert len(set(devs)) == len(devs)
+    for n, dev in enumerate(devs):
+        assert file_sum(dev, len(images[n]))[0] == hashlib.sha256(images[n]).hexdigest()
+    for dev in devs:
+        place.unmap(dev)
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize('opts', [['--no-direct-io'], ['--no-read-ahead'], ['--workers', '1'], ['--workers', '9', '--cache', '8M']], ids=' '.join)
+def test_other_ways_to_serve(place, opts):
+    data = mixed(20_000_001)
+    m = place.map(place.store(f'vm/1/{T1}', a_img=data), f'vm/1/{T1}', 'a.img', opts=opts)
+    assert sysfs(m.nr, 'loop/dio') == ('0' if '--no-direct-io' in opts else '1')
+    check_content(m, len(data), hashlib.sha256(data).hexdigest())
+    read_by_many([(m.dev, data, False), (m.file, data, False)], 40)
+    place.unmap(m.dev)
+
+
+def test_4096_byte_sectors_and_an_odd_end(place):
+    """The file is padded to whole sectors of the device's."""
+    img = bytes(gpt_image(4096, 16 << 20, [(1 << 20, 8 << 20, 'first')]))[:-1000]
+    m = place.map(place.store(f'vm/1/{T1}', a_img=img), f'vm/1/{T1}', 'a.img')
+    assert sysfs(m.nr, 'queue/logical_block_size') == '4096' and m.size == 16 << 20
+    sha, tail = file_sum(m.dev, len(img))
+    assert sha == hashlib.sha256(img).hexdigest() and tail == bytes(1000)
+    place.unmap(m.dev)
+
+
 def reader(path, data, seed, direct, count, failed):
     r = random.Random(seed)
     fd = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))

@@ -4,14 +4,13 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
-from lib import (BUSY, DONE, PBSMAP, IMAGES, ROOT, RUN_DIR, SUMS, T1, escape, file_sum, loops, mixed, mounted, place, read_device,
+from lib import (BUSY, DONE, PBSMAP, IMAGES, RUN_DIR, SUMS, T1, file_sum, loops, mixed, mounted, place, read_device,
                  sysfs, wait_for)
 
 pytestmark = pytest.mark.root
