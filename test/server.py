@@ -91,9 +91,12 @@ class Certificate:
         self.fingerprint = ':'.join(digest[i:i + 2] for i in range(0, 64, 2))
 
 
-@functools.cache
+# The default is not the cache's: certificate() and certificate('p256') are one, with one file.
+made = functools.cache(Certificate)
+
+
 def certificate(kind='p256'):
-    return Certificate(kind)
+    return made(kind)
 
 
 def binary():
