@@ -121,6 +121,11 @@ def file_sum(path, limit=None):
         return h.hexdigest(), f.read()
 
 
+def is_of(backing, path):
+    """Is this the device of that file? sysfs calls a file that was unmounted lazily `/`."""
+    return backing in (path, f'{path} (deleted)', '/')
+
+
 class Mapping:
     """One mapping as `map` reported it."""
 
@@ -131,6 +136,7 @@ class Mapping:
         self.dev = proc.stdout.strip()
         self.nr = int(self.dev[9:])
         self.file = sysfs(self.nr, 'loop/backing_file')
+        place.used[self.nr] = self.file
 
     @property
     def name(self):
@@ -152,7 +158,7 @@ class Mapping:
         return f'{self.dev}p{n}'
 
     def attached(self):
-        return sysfs(self.nr, 'loop/backing_file') == self.file
+        return is_of(sysfs(self.nr, 'loop/backing_file'), self.file)
 
 
 class Place:
@@ -165,6 +171,7 @@ class Place:
         self.dir.mkdir()
         self.home = self.dir / 'home'
         self.home.mkdir()
+        self.used = {}          # loop device: the file it was mapped to
 
     def golden(self, name='st'):
         """A copy of golden/store, to be damaged at will."""
@@ -275,10 +282,15 @@ class Place:
                 out.append(point)
         return out
 
+    def loops(self):
+        """Attached devices of this place's mappings; a lost one shows only by its number."""
+        return {nr: b for nr, b in loops().items()
+                if (b.startswith(str(RUN_DIR)) and self.token in b) or (nr in self.used and is_of(b, self.used[nr]))}
+
     def leftovers(self):
         """What a failed or ended mapping must not leave."""
         files = [str(p) for p in RUN_DIR.glob('*') if self.token in p.name] if RUN_DIR.is_dir() else []
-        mine = [f'/dev/loop{nr} {b}' for nr, b in loops().items() if b.startswith(str(RUN_DIR)) and self.token in b]
+        mine = [f'/dev/loop{nr} {b}' for nr, b in self.loops().items()]
         mounts = [m for m in self.mounts() if m.startswith(str(RUN_DIR))]
         return files + mine + mounts + [f'process {p}' for p in self.processes()]
 
@@ -292,9 +304,8 @@ class Place:
                     os.kill(pid, sig)
             if wait_for(lambda: not self.processes(), 3):
                 break
-        for nr, backing in loops().items():
-            if self.token in backing:
-                subprocess.run(['losetup', '-d', f'/dev/loop{nr}'], check=False, stderr=subprocess.DEVNULL)
+        for nr in self.loops():
+            subprocess.run(['losetup', '-d', f'/dev/loop{nr}'], check=False, stderr=subprocess.DEVNULL)
         for m in reversed(self.mounts()):
             subprocess.run(['umount', '-l', m], check=False, stderr=subprocess.DEVNULL)
         for p in RUN_DIR.glob('*') if RUN_DIR.is_dir() else ():
