@@ -13,6 +13,7 @@
 #include "opt.h"
 
 #define CMD_SOURCE (CMD_MAP | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
+#define CMD_REPO (CMD_SOURCE | CMD_LIST)
 #define CMD_ALL (~0)
 
 struct command_info {
@@ -30,10 +31,14 @@ static const struct command_info commands[] = {
 	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
 	    "NAME may be shortened from the left by whole components.\n" },
 	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
+	{ CMD_LIST, "list", "[GROUP|SNAPSHOT]", "what can be mapped or restored", 0, 1,
+	    "Groups; a group's snapshots; a snapshot's archives and what each is good for.\n" },
 	{ CMD_RESTORE, "restore", "SNAPSHOT ARCHIVE TARGET|-", "write an archive to a disk, a file, a pipe", 3, 3,
 	    "Asks before it overwrites what is not empty; a script says --yes. What could not\n"
 	    "be read is named and left as it was, with exit status 5.\n" },
 	{ CMD_VERIFY, "verify", "SNAPSHOT [ARCHIVE...]", "read and check everything", 1, OPERANDS_MAX, NULL },
+	{ CMD_COMPLETION, "completion", "bash|zsh", "a script that completes pbsmap's words", 1, 1,
+	    "For bash: eval \"$(pbsmap completion bash)\"\n" },
 };
 
 /* Values of options that have no letter. */
@@ -51,25 +56,25 @@ struct option_info {
 };
 
 static const struct option_info options[] = {
-	{ O_REPOSITORY, "repository", "REPO", CMD_SOURCE, "[[AUTH@]HOST[:PORT]:]STORE or a datastore's directory" },
-	{ O_SERVER, "server", "HOST", CMD_SOURCE, "the same in parts: host name or address," },
-	{ O_PORT, "port", "N", CMD_SOURCE, "    port (8007)," },
-	{ O_DATASTORE, "datastore", "STORE", CMD_SOURCE, "    datastore," },
-	{ O_AUTH_ID, "auth-id", "AUTH", CMD_SOURCE, "    user@realm[!token] (root@pam)" },
-	{ O_FINGERPRINT, "fingerprint", "HEX", CMD_SOURCE, "SHA-256 of the server's certificate" },
-	{ O_CA, "ca", "FILE", CMD_SOURCE, "trust servers that these authorities certify" },
-	{ O_CONFIG, "config", "FILE", CMD_SOURCE, "KEY=VALUE lines, as the environment" },
-	{ O_NS, "ns", "NS", CMD_SOURCE, "namespace, as a/b" },
-	{ O_KEYFILE, "keyfile", "FILE", CMD_SOURCE, "encryption key (key file or paper key)" },
-	{ O_KEYFD, "keyfd", "N", CMD_SOURCE, "read the encryption key from descriptor N" },
+	{ O_REPOSITORY, "repository", "REPO", CMD_REPO, "[[AUTH@]HOST[:PORT]:]STORE or a datastore's directory" },
+	{ O_SERVER, "server", "HOST", CMD_REPO, "the same in parts: host name or address," },
+	{ O_PORT, "port", "N", CMD_REPO, "    port (8007)," },
+	{ O_DATASTORE, "datastore", "STORE", CMD_REPO, "    datastore," },
+	{ O_AUTH_ID, "auth-id", "AUTH", CMD_REPO, "    user@realm[!token] (root@pam)" },
+	{ O_FINGERPRINT, "fingerprint", "HEX", CMD_REPO, "SHA-256 of the server's certificate" },
+	{ O_CA, "ca", "FILE", CMD_REPO, "trust servers that these authorities certify" },
+	{ O_CONFIG, "config", "FILE", CMD_REPO, "KEY=VALUE lines, as the environment" },
+	{ O_NS, "ns", "NS", CMD_REPO, "namespace, as a/b" },
+	{ O_KEYFILE, "keyfile", "FILE", CMD_REPO, "encryption key (key file or paper key)" },
+	{ O_KEYFD, "keyfd", "N", CMD_REPO, "read the encryption key from descriptor N" },
 	{ O_CACHE, "cache", "SIZE", CMD_SOURCE, "memory for verified chunks (64M)" },
-	{ O_TIMEOUT, "timeout", "S", CMD_SOURCE, "seconds until a waiting read fails (120)" },
-	{ O_STALL, "stall", "S", CMD_SOURCE, "seconds of silence until reconnecting (30)" },
+	{ O_TIMEOUT, "timeout", "S", CMD_REPO, "seconds until a waiting read fails (120)" },
+	{ O_STALL, "stall", "S", CMD_REPO, "seconds of silence until reconnecting (30)" },
 	{ O_CONNECTIONS, "connections", "N", CMD_SOURCE, "connections to the server (1)" },
 	{ O_WORKERS, "workers", "N", CMD_SOURCE, "threads that decode (one a CPU)" },
 	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
 	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP, "fetch only what is read" },
-	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS, "print JSON" },
+	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST, "print JSON" },
 	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
 	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
 	{ O_VERIFY, "verify", NULL, CMD_RESTORE, "read back and compare" },
@@ -79,6 +84,7 @@ static const struct option_info options[] = {
 	{ O_QUIET, "quiet", NULL, CMD_WALK, "no progress" },
 	{ O_PROGRESS, "progress", "KIND", CMD_WALK, "json: a line a second" },
 	{ 'a', "all", NULL, CMD_UNMAP, "all mappings" },
+	{ 'r', "recursive", NULL, CMD_LIST, "all namespaces below, too" },
 	{ 'f', "force", NULL, CMD_UNMAP, "even while it is mounted or held" },
 	{ 'v', "verbose", NULL, CMD_SOURCE, "stay in the foreground and log" },
 	{ 'h', "help", NULL, CMD_ALL, "this text" },
@@ -153,6 +159,7 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 		return 0;
 	case O_JSON: o->json = 1; return 0;
 	case 'a': o->all = 1; return 0;
+	case 'r': o->recursive = 1; return 0;
 	case 'f': o->force = 1; return 0;
 	case 'v': o->verbose = 1; return 0;
 	case 'h': o->help = 1; return 0;

@@ -15,6 +15,8 @@ enum command {
 	CMD_STATUS = 1 << 2,
 	CMD_RESTORE = 1 << 3,
 	CMD_VERIFY = 1 << 4,
+	CMD_LIST = 1 << 5,
+	CMD_COMPLETION = 1 << 6,
 };
 
 #define OPERANDS_MAX 64
@@ -30,7 +32,7 @@ struct opts {
 	int keyfd;			/* -1: none */
 	uint64_t cache;			/* bytes; 0: by the machine's memory */
 	int timeout;			/* s */
-	int verbose, json, force, all;
+	int verbose, json, force, all, recursive;
 	int no_direct;			/* loop without direct I/O */
 	int no_ahead;			/* no read-ahead of any kind */
 	int workers;			/* 0: one a CPU */

@@ -9,6 +9,7 @@
 #include "conf.h"
 #include "config.h"
 #include "err.h"
+#include "list.h"
 #include "log.h"
 #include "map.h"
 #include "opt.h"
@@ -31,9 +32,13 @@ run(const struct opts *o, struct err *e)
 		return restore_run(o);
 	case CMD_VERIFY:
 		return verify_run(o);
+	case CMD_LIST:
+		return list_run(o, e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_UNMAP:
 		u.what = o->operands ? o->operand[0] : NULL;
 		return unmap_run(&u, e) < 0 ? (int)e->status : ST_DONE;
+	case CMD_COMPLETION:
+		break;
 	case CMD_STATUS:
 		return status_run(o->json, e) < 0 ? (int)e->status : ST_DONE;
 	}

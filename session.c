@@ -154,107 +154,6 @@ session_raise(struct source *src, struct chunk_req *r)
 	wake_links(s);
 }
 
-/* --- lists --- */
-
-struct listing {
-	const struct snapshot *group;
-	int (*fn)(void *ctx, const struct snapshot_info *);
-	void *ctx;
-	int stopped;			/* fn's result, when it did not want more */
-	int finished;			/* the row's files have a manifest among them */
-	int found;
-	struct row {
-		char type[8], id[ID_MAX];
-		int64_t time;
-	} row;
-	struct json_rows rows;
-	struct json json;
-};
-
-static int
-list_row(void *ctx, void *row, uint32_t seen)
-{
-	struct listing *l = ctx;
-	struct row *r = row;
-	struct snapshot_info info = { .name = *l->group, .finished = l->finished };
-
-	(void)seen;
-	l->finished = 0;
-	if (strcmp(r->type, l->group->type) != 0 || strcmp(r->id, l->group->id) != 0)
-		return 0;
-	l->found = 1;
-	info.name.has_time = 1;
-	info.name.time = r->time;
-	l->stopped = l->fn(l->ctx, &info);
-	return l->stopped ? -ECANCELED : 0;
-}
-
-static int
-list_token(void *ctx, const struct json_token *t)
-{
-	struct listing *l = ctx;
-
-	if (t->type == JSON_STRING && strcmp(t->path, "data[].files[].filename") == 0 &&
-	    strcmp(t->text, "index.json.blob") == 0)
-		l->finished = 1;
-	return json_rows_token(&l->rows, t);
-}
-
-static int
-list_body(void *ctx, const uint8_t *p, size_t n)
-{
-	struct listing *l = ctx;
-
-	return json_feed(&l->json, (const char *)p, n);
-}
-
-static int
-list_target(const struct session *s, const struct snapshot *group, char *out, size_t cap)
-{
-	int rc;
-
-	snprintf(out, cap, "/api2/json/admin/datastore/%s/snapshots", s->repo.store);
-	rc = http_query(out, cap, "backup-type", group->type);
-	if (rc == 0)
-		rc = http_query(out, cap, "backup-id", group->id);
-	if (rc == 0 && group->ns[0])
-		rc = http_query(out, cap, "ns", group->ns);
-	return rc;
-}
-
-static int
-session_snapshots(struct source *src, const struct snapshot *group, int (*fn)(void *, const struct snapshot_info *),
-    void *ctx, struct err *e)
-{
-	static const struct json_field fields[] = {
-		JSON_FIELD("backup-type", JSON_AS_TEXT, struct row, type, 1),
-		JSON_FIELD("backup-id", JSON_AS_TEXT, struct row, id, 1),
-		JSON_FIELD("backup-time", JSON_AS_I64, struct row, time, 1),
-	};
-	struct session *s = (struct session *)src;
-	struct listing l = { .group = group, .fn = fn, .ctx = ctx };
-	struct err why = { .text = "" };
-	char target[1024];
-	int rc;
-
-	if ((rc = list_target(s, group, target, sizeof(target))) < 0)
-		return err_set(e, ST_USAGE, rc, "the name is too long");
-	l.rows = (struct json_rows){ .path = "data[]", .fields = fields, .count = 3,
-	    .row = &l.row, .size = sizeof(l.row), .done = list_row, .ctx = &l, .e = &why };
-	json_init(&l.json, list_token, &l, &why);
-	rc = api_get(&s->api, s->stop_fd, target, list_body, &l, e);
-	if (rc == 0)
-		rc = json_end(&l.json);
-	if (l.stopped)
-		return l.stopped;
-	if (rc < 0 && why.text[0])
-		return err_set(e, ST_FAIL, rc, "%s: the list of snapshots: %s", s->api.host, why.text);
-	if (rc == 0 && !l.found)
-		return err_set(e, ST_FAIL, -ENOENT, "%s: %s: no %s/%s there that %s may see", s->api.host, s->repo.store,
-		    group->type, group->id, s->api.auth.id);
-	return rc;
-}
-
 int
 session_get(struct source *src, const char *target, int (*body)(void *, const uint8_t *, size_t), void *ctx,
     struct err *e)
@@ -444,6 +343,7 @@ session_close(struct source *src)
 
 static const struct source_ops session_ops = {
 	.snapshots = session_snapshots,
+	.list = session_list,
 	.open = session_snapshot,
 	.file = session_file,
 	.ask = session_ask,

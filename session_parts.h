@@ -118,6 +118,12 @@ void queue_put_back(struct session *s, struct chunk_req *r);	/* to the front */
 struct chunk_req *queue_take(struct session *s, int demand);
 void wake_links(struct session *s);
 
+/* --- session_list.c: these of source.h --- */
+
+int session_list(struct source *src, enum list_what what, const struct snapshot *at, list_fn fn, void *ctx, struct err *e);
+int session_snapshots(struct source *src, const struct snapshot *group, int (*fn)(void *ctx, const struct snapshot_info *),
+    void *ctx, struct err *e);
+
 /* --- link.c --- */
 
 /* Connects, in the caller's thread. */

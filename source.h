@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "listing.h"
 #include "repo.h"
 
 /* A chunk on its way. The fetcher's; the source's between ask() and done(). */
@@ -41,6 +42,9 @@ struct source_ops {
 	 * Blocks. -ENOENT: no such namespace or group. */
 	int (*snapshots)(struct source *, const struct snapshot *group,
 	    int (*fn)(void *ctx, const struct snapshot_info *), void *ctx, struct err *e);
+	/* Calls fn for each row, in no order, from any thread but one at a time; its result other than 0 ends the list and is
+	 * returned. Blocks. What does not exist: no rows, or -ENOENT. May not be seen: -EACCES, ST_TRUST. */
+	int (*list)(struct source *, enum list_what what, const struct snapshot *at, list_fn fn, void *ctx, struct err *e);
 	/* Makes this snapshot the one that file() and ask() read. Blocks. */
 	int (*open)(struct source *, const struct snapshot *, struct err *e);
 	/* Reads a whole file of the snapshot (stored name), at most max bytes: *out is malloc'ed. Blocks; not for the serving thread.

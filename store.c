@@ -18,7 +18,7 @@
 
 #include "bytes.h"
 #include "config.h"
-#include "source.h"
+#include "store_parts.h"
 
 struct queue {
 	struct chunk_req *head, **tail;
@@ -201,23 +201,31 @@ store_raise(struct source *src, struct chunk_req *r)
 
 /* ---- snapshots and files ---- */
 
-/* "ns/a/ns/b/vm/100[/TIME]"; 0, or -ENAMETOOLONG. */
-static int
-snapshot_path(const struct snapshot *s, char *out, size_t cap)
+int
+store_ns_path(const char *ns, char *out, size_t cap)
 {
-	char name[ID_MAX + 64];
-	const char *p = s->ns;
 	size_t n = 0, len;
 
-	while (*p) {
-		len = strcspn(p, "/");
-		n += (size_t)snprintf(out + n, cap - n, "ns/%.*s/", (int)len, p);
-		p += len + (p[len] == '/');
+	*out = 0;
+	for (; *ns; ns += len + (ns[len] == '/')) {
+		len = strcspn(ns, "/");
+		n += (size_t)snprintf(out + n, cap - n, "ns/%.*s/", (int)len, ns);
 		if (n >= cap)
 			return -ENAMETOOLONG;
 	}
+	return (int)n;
+}
+
+int
+store_path(const struct snapshot *s, char *out, size_t cap)
+{
+	char name[ID_MAX + 64];
+	int n = store_ns_path(s->ns, out, cap);
+
+	if (n < 0)
+		return n;
 	snapshot_print(s, name, sizeof(name));
-	return (size_t)snprintf(out + n, cap - n, "%s", name) < cap - n ? 0 : -ENAMETOOLONG;
+	return (size_t)snprintf(out + n, cap - (size_t)n, "%s", name) < cap - (size_t)n ? 0 : -ENAMETOOLONG;
 }
 
 static int
@@ -243,7 +251,7 @@ store_snapshots(struct source *src, const struct snapshot *group,
 	memset(&info, 0, sizeof(info));
 	info.name = *group;
 	info.name.has_time = 0;
-	if ((rc = snapshot_path(&info.name, path, sizeof(path))) < 0)
+	if ((rc = store_path(&info.name, path, sizeof(path))) < 0)
 		return err_set(e, ST_USAGE, rc, "the name is too long");
 	fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || (dir = fdopendir(fd)) == NULL) {
@@ -269,7 +277,7 @@ store_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
 	char path[1024];
 	int fd, rc;
 
-	if ((rc = snapshot_path(snap, path, sizeof(path))) < 0)
+	if ((rc = store_path(snap, path, sizeof(path))) < 0)
 		return err_set(e, ST_USAGE, rc, "the name is too long");
 	fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
@@ -283,16 +291,14 @@ store_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
 	return 0;
 }
 
-static int
-store_file(struct source *src, const char *name, uint64_t max, uint8_t **out, size_t *len,
-    struct err *e)
+int
+store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
 {
-	struct store *s = (struct store *)src;
 	uint8_t *p = NULL;
 	struct stat st;
 	int rc = 0, fd;
 
-	fd = openat(s->snapshot, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return err_set(e, errno == EACCES ? ST_TRUST : ST_DAMAGED, -errno, "%s: %s", name, strerror(errno));
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
@@ -312,6 +318,20 @@ store_file(struct source *src, const char *name, uint64_t max, uint8_t **out, si
 	*out = p;
 	*len = (size_t)st.st_size;
 	return 0;
+}
+
+static int
+store_file(struct source *src, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
+{
+	return store_read(((struct store *)src)->snapshot, name, max, out, len, e);
+}
+
+static int
+store_rows(struct source *src, enum list_what what, const struct snapshot *at, list_fn fn, void *ctx, struct err *e)
+{
+	struct store *s = (struct store *)src;
+
+	return store_list(s->dir, s->path, what, at, fn, ctx, e);
 }
 
 /* ---- beginning and end ---- */
@@ -341,6 +361,7 @@ store_close(struct source *src)
 
 static const struct source_ops store_ops = {
 	.snapshots = store_snapshots,
+	.list = store_rows,
 	.open = store_snapshot,
 	.file = store_file,
 	.ask = store_ask,

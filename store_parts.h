@@ -1,0 +1,23 @@
+/*
+ * What store.c (a directory as a source) and store_list.c (its lists) share; nobody else includes it.
+ */
+#ifndef STORE_PARTS_H
+#define STORE_PARTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "source.h"
+
+/* A namespace's directory, "" or "ns/a/ns/b/"; its length, or -ENAMETOOLONG. */
+int store_ns_path(const char *ns, char *out, size_t cap);
+/* "ns/a/ns/b/vm/100[/TIME]"; 0, or -ENAMETOOLONG. */
+int store_path(const struct snapshot *s, char *out, size_t cap);
+/* As source_ops.file, of a file in this directory. */
+int store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e);
+
+/* As source_ops.list; path is for messages. */
+int store_list(int dir, const char *path, enum list_what what, const struct snapshot *at, list_fn fn, void *ctx,
+    struct err *e);
+
+#endif
