@@ -446,7 +446,7 @@ restore_stream(struct restore *r, struct err *e)
 static int
 restore_archive(struct restore *r, const struct manifest_file *f, struct err *e)
 {
-	struct target_conf c = { .path = r->o->operand[2], .yes = r->o->yes, .sparse = r->o->sparse,
+	struct target_conf c = { .path = r->o->operand[2], .stop = r->stop, .yes = r->o->yes, .sparse = r->o->sparse,
 		.again = r->o->resume || r->o->delta };
 	int rc;
 
@@ -463,7 +463,7 @@ restore_archive(struct restore *r, const struct manifest_file *f, struct err *e)
 static int
 restore_blob(struct restore *r, const struct manifest_file *f, struct err *e)
 {
-	struct target_conf c = { .path = r->o->operand[2], .yes = r->o->yes, .text = 1 };
+	struct target_conf c = { .path = r->o->operand[2], .stop = r->stop, .yes = r->o->yes, .text = 1 };
 	uint8_t *data;
 	size_t len;
 	int rc;
@@ -509,7 +509,7 @@ restore_run(const struct opts *o)
 	pthread_mutex_init(&r.lock, NULL);
 	if ((rc = daemon_start(1, &r.stop)) >= 0)
 		return rc;
-	/* A write to a pipe that nobody reads must end. */
+	/* Opening a pipe that nobody reads must end. */
 	siginterrupt(SIGINT, 1);
 	siginterrupt(SIGTERM, 1);
 	if ((rc = restore(&r, &e)) < 0)

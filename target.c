@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,18 +98,35 @@ open_file(struct target *t, const struct target_conf *c, int there, uint64_t siz
 	return 0;
 }
 
+/* What others share with us keeps its flags: a pipe is opened once more, so that writing to one that nobody reads can be
+ * ended. Where that cannot be done, a write may block until its reader goes. */
+static int
+open_stream(struct target *t, int fd)
+{
+	char path[32];
+	struct stat st;
+
+	t->fd = fd;
+	if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if ((t->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0)
+		t->fd = fd;
+	else if (fd > 2)
+		close(fd);
+	return 0;
+}
+
 int
 target_open(struct target *t, const struct target_conf *c, struct err *e)
 {
 	struct stat st;
 	int there;
 
-	*t = (struct target){ .path = c->path, .fd = -1, .direct = -1, .size = c->size };
-	if (strcmp(c->path, "-") == 0) {
-		t->fd = 1;
-		return c->text || !isatty(1) ? 0 : err_set(e, ST_BUSY, -EBUSY, "standard output is a terminal: "
+	*t = (struct target){ .path = c->path, .fd = -1, .direct = -1, .size = c->size, .stop = c->stop };
+	if (strcmp(c->path, "-") == 0)
+		return c->text || !isatty(1) ? open_stream(t, 1) : err_set(e, ST_BUSY, -EBUSY, "standard output is a terminal: "
 		    "send it to a file or a pipe");
-	}
 	there = stat(c->path, &st) == 0;
 	if (!there && errno != ENOENT)
 		return open_error(t, e);
@@ -121,7 +139,7 @@ target_open(struct target *t, const struct target_conf *c, struct err *e)
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, ST_USAGE, -EISDIR, "%s: is a directory; give a file's name in it", c->path);
 	t->fd = open(c->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-	return t->fd < 0 ? open_error(t, e) : 0;
+	return t->fd < 0 ? open_error(t, e) : open_stream(t, t->fd);
 }
 
 void
@@ -242,10 +260,15 @@ target_zero(const struct target *t, uint64_t offset, uint64_t len)
 int
 target_put(const struct target *t, const uint8_t *p, size_t len)
 {
+	struct pollfd fds[2] = { { .fd = t->fd, .events = POLLOUT }, { .fd = t->stop, .events = POLLIN } };
 	ssize_t n;
 
 	while (len > 0) {
+		if (poll(fds, 2, -1) > 0 && fds[1].revents)
+			return -EINTR;
 		n = write(t->fd, p, len);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
 		p += n;

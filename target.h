@@ -19,6 +19,7 @@ struct target {
 	int direct;			/* past it; -1: none */
 	int fresh;			/* is zero where nothing was written */
 	int made;			/* the file was not there */
+	int stop;			/* a stream gives up when this is readable; -1: never */
 	uint64_t size;			/* bytes: of the archive */
 	uint64_t room;			/* bytes: of the device */
 };
@@ -28,6 +29,7 @@ struct target_conf {
 	uint64_t size;
 	int yes;			/* do not ask */
 	int sparse;			/* known to be zero */
+	int stop;			/* readable: the user wants no more; -1: none */
 	int text;			/* fit for a terminal */
 	int again;			/* it has a part of the archive already: not asked for files, still for devices */
 };
@@ -45,7 +47,7 @@ int target_write_sparse(const struct target *t, uint64_t offset, const uint8_t *
 int target_zero(const struct target *t, uint64_t offset, uint64_t len);
 /* Reads len bytes; past the caches when the device can. buf is page aligned and has room for whole pages. -EIO when there are less. */
 int target_read(const struct target *t, uint64_t offset, uint8_t *buf, size_t len);
-/* A stream's next bytes. -EINTR: a signal came. */
+/* A stream's next bytes. -EINTR: it was stopped. */
 int target_put(const struct target *t, const uint8_t *p, size_t len);
 
 /* Everything that was written is on the disk. */
