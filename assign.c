@@ -9,19 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "assign.h"
 #include "fuse.h"
 #include "log.h"
 
-#define DETACH_MS 3000			/* then the device is left to autoclear */
+#define DETACH_MS 2000			/* then the device is left to autoclear */
+#define LINGER_MS 2000			/* until a task that hangs is left alone */
 
 struct assign {
 	struct assign_conf conf;
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t some;
+	pthread_cond_t some, idle;
 	enum assign_task task;		/* given and not yet reported */
 	int busy;			/* the thread is at it */
 	int quit;
@@ -29,6 +31,7 @@ struct assign {
 	int rc;
 	struct err err;
 	struct loop loop;		/* nr -1: none */
+	int tried;			/* to detach: what is held then, stays */
 };
 
 static int
@@ -72,8 +75,9 @@ detach(struct assign *a)
 	struct loop l;
 	int rc;
 
-	if (a->loop.nr < 0 || check(a) < 0)
+	if (a->loop.nr < 0 || a->tried || check(a) < 0)
 		return 0;
+	a->tried = 1;
 	if ((rc = loop_open(a->loop.nr, &l, &a->err)) < 0)
 		return rc;
 	part_del(l.fd, l.nr, NULL);	/* those that are held stay until the device goes */
@@ -102,6 +106,7 @@ main_of_thread(void *arg)
 		pthread_mutex_lock(&a->lock);
 		a->rc = rc;
 		a->busy = 0;
+		pthread_cond_signal(&a->idle);
 		while (write(a->event, &one, sizeof(one)) < 0 && errno == EINTR)
 			;
 	}
@@ -121,6 +126,7 @@ assign_new(const struct assign_conf *conf, struct err *e)
 		a->loop.nr = a->loop.fd = -1;
 		pthread_mutex_init(&a->lock, NULL);
 		pthread_cond_init(&a->some, NULL);
+		pthread_cond_init(&a->idle, NULL);
 		a->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -172,21 +178,37 @@ assign_done(struct assign *a, struct loop *l, int *rc, struct err *e)
 	return task;
 }
 
+/* Waits for the end of the task that the thread is at, but not for long. */
+static int
+idle(struct assign *a)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += LINGER_MS / 1000;
+	while (a->busy && pthread_cond_timedwait(&a->idle, &a->lock, &until) == 0)
+		;
+	return !a->busy;
+}
+
 void
 assign_free(struct assign *a)
 {
-	int busy;
+	int ended;
 
 	pthread_mutex_lock(&a->lock);
-	busy = a->busy;
+	ended = idle(a);
 	a->quit = 1;
 	pthread_cond_signal(&a->some);
 	pthread_mutex_unlock(&a->lock);
-	if (busy) {
+	if (!ended) {
 		pthread_detach(a->thread);
 		return;
 	}
 	pthread_join(a->thread, NULL);
+	/* An attach that came too late. Nobody is served any more, so this thread may wait. */
+	if (detach(a) < 0)
+		say("%s: %s", a->loop.path, a->err.text);
 	close(a->event);
 	free(a);
 }

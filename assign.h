@@ -31,7 +31,8 @@ void assign_begin(struct assign *a, enum assign_task task);
  * ATTACH: 0 with *l filled (no descriptor in it), or an error. CHECK: 0 while the device is ours, -ENXIO when it no longer is. DETACH: 0 or an error. */
 int assign_fd(const struct assign *a);
 enum assign_task assign_done(struct assign *a, struct loop *l, int *rc, struct err *e);
-/* Ends the thread if it is idle; else leaves it (and its memory) to the process's end. */
+/* After the file was closed: a task still under way is waited for (2 s), a device that is still there detached. A thread that
+ * hangs all the same is left to the process's end, with its memory. */
 void assign_free(struct assign *a);
 
 #endif

@@ -459,6 +459,12 @@ fetch_first(struct fetch *f, struct fetch_wait *w, int stop_fd, struct err *e)
 	return rc;
 }
 
+int
+fetch_idle(const struct fetch *f)
+{
+	return f->idle_count == f->conf.loads;
+}
+
 void
 fetch_stats(const struct fetch *f, struct fetch_stats *st)
 {

@@ -65,6 +65,9 @@ void fetch_turn(struct fetch *f);
  * when it is readable (-1: never). w is not used after the return. */
 int fetch_first(struct fetch *f, struct fetch_wait *w, int stop_fd, struct err *e);
 
+/* Is nothing on its way? */
+int fetch_idle(const struct fetch *f);
+
 struct fetch_stats {
 	unsigned long long asked, ahead, hits, failed;	/* chunks, chunks, reads, chunks */
 	unsigned long long raw;				/* bytes of raw blobs that came */

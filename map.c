@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "assign.h"
+#include "bytes.h"
 #include "clock.h"
 #include "conf.h"
 #include "config.h"
@@ -329,6 +330,11 @@ undo(struct mapping *m)
 		run_release(m->dirfd, m->name);
 	if (m->dirfd >= 0)
 		close(m->dirfd);
+	/* A thread that reads from a disk that hangs is not waited for: the process's end frees the rest. */
+	if (m->fetch && !fetch_idle(m->fetch)) {
+		wipe(&m->snap.key, sizeof(m->snap.key));
+		return;
+	}
 	if (m->image)
 		image_free(m->image);
 	snap_close(&m->snap);
