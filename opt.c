@@ -199,7 +199,7 @@ parse_options(int argc, char **argv, int cmd, struct opts *o, struct err *e)
 	optind = 0;	/* afresh: glibc keeps more than this, were it 1 */
 	while (rc == 0 && (c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		if (c == '?' || c == ':')
-			rc = err_set(e, ST_USAGE, -EINVAL, c == ':' ? "%s needs a value" :
+			rc = err_set(e, ST_USAGE, c == ':' ? -ENODATA : -EINVAL, c == ':' ? "%s needs a value" :
 			    "unknown option %s; see pbsmap --help", argv[optind - 1]);
 		else
 			rc = set(o, c, optarg, e);
@@ -254,6 +254,21 @@ print_options(int cmd)
 		else
 			printf("  %-23s %s\n", left, p->what);
 	}
+}
+
+void
+opt_names(enum command cmd, int are_options, void (*fn)(void *ctx, const char *name), void *ctx)
+{
+	char name[40];
+	size_t i;
+
+	for (i = 0; !are_options && i < COUNT(commands); i++)
+		fn(ctx, commands[i].name);
+	for (i = 0; are_options && i < COUNT(options); i++)
+		if (options[i].commands & (cmd ? (int)cmd : 1 << 30)) {
+			snprintf(name, sizeof(name), "--%s", options[i].name);
+			fn(ctx, name);
+		}
 }
 
 void

@@ -43,8 +43,11 @@ struct opts {
 	int operands;
 };
 
-/* Fills *o from the arguments. -EINVAL, ST_USAGE: what is wrong. With o->help or o->version set nothing else is checked. */
+/* Fills *o from the arguments. -EINVAL, ST_USAGE: what is wrong; -ENODATA: the last option lacks its value. With o->help or o->version set nothing else is checked. */
 int opt_parse(int argc, char **argv, struct opts *o, struct err *e);
+
+/* Hands out the options ("--name") of a command, or of none (0), or the commands. */
+void opt_names(enum command cmd, int are_options, void (*fn)(void *ctx, const char *name), void *ctx);
 
 /* Prints the usage of one command, or of all (0), to stdout. */
 void opt_usage(enum command cmd);

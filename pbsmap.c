@@ -4,8 +4,10 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "completion.h"
 #include "conf.h"
 #include "config.h"
 #include "err.h"
@@ -38,7 +40,7 @@ run(const struct opts *o, struct err *e)
 		u.what = o->operands ? o->operand[0] : NULL;
 		return unmap_run(&u, e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_COMPLETION:
-		break;
+		return completion_script(o->operand[0], e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_STATUS:
 		return status_run(o->json, e) < 0 ? (int)e->status : ST_DONE;
 	}
@@ -67,6 +69,8 @@ main(int argc, char **argv)
 	int st;
 
 	hold_standard();
+	if (argc > 2 && strcmp(argv[1], "__complete") == 0)
+		return completion_words(argv[2], argv[3]);
 	if (opt_parse(argc, argv, &o, &e) < 0) {
 		st = (int)e.status;
 	} else if (o.help) {
