@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,8 +153,10 @@ save(struct restore *r, struct err *e)
 	int rc;
 
 	r->saved = clock_ms();
-	if (r->resume.fd < 0 || (rc = sync_target(r, e)) < 0)
-		return r->resume.fd < 0 ? 0 : rc;
+	if (r->resume.fd < 0)
+		return 0;
+	if ((rc = sync_target(r, e)) < 0)
+		return rc;
 	if ((rc = resume_save(&r->resume, r->done)) < 0)
 		return err_set(e, ST_FAIL, rc, "%s: %s", r->resume.path, strerror(-rc));
 	return 0;
@@ -509,9 +510,6 @@ restore_run(const struct opts *o)
 	pthread_mutex_init(&r.lock, NULL);
 	if ((rc = daemon_start(1, &r.stop)) >= 0)
 		return rc;
-	/* Opening a pipe that nobody reads must end. */
-	siginterrupt(SIGINT, 1);
-	siginterrupt(SIGTERM, 1);
 	if ((rc = restore(&r, &e)) < 0)
 		say("%s", e.text);
 	snap_close(&r.snap);

@@ -98,22 +98,29 @@ open_file(struct target *t, const struct target_conf *c, int there, uint64_t siz
 	return 0;
 }
 
-/* What others share with us keeps its flags: a pipe is opened once more, so that writing to one that nobody reads can be
- * ended. Where that cannot be done, a write may block until its reader goes. */
+/* A pipe is opened for ourselves, so that it can be waited for: for its reader to come, and to read. What others share
+ * with us keeps its flags. */
 static int
-open_stream(struct target *t, int fd)
+open_pipe(struct target *t, const char *path, struct err *e)
 {
-	char path[32];
+	struct pollfd p = { .fd = t->stop, .events = POLLIN };
+
+	while ((t->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO)
+		if (poll(&p, 1, 100) > 0)
+			return err_set(e, ST_FAIL, -EINTR, "interrupted");
+	return t->fd < 0 ? open_error(t, e) : 0;
+}
+
+static int
+open_stdout(struct target *t, int text, struct err *e)
+{
 	struct stat st;
 
-	t->fd = fd;
-	if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
-		return 0;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if ((t->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0)
-		t->fd = fd;
-	else if (fd > 2)
-		close(fd);
+	if (isatty(1) && !text)
+		return err_set(e, ST_BUSY, -EBUSY, "standard output is a terminal: send it to a file or a pipe");
+	/* Without /proc, writing may block until the reader goes. */
+	if (fstat(1, &st) < 0 || !S_ISFIFO(st.st_mode) || open_pipe(t, "/proc/self/fd/1", NULL) < 0)
+		t->fd = 1;
 	return 0;
 }
 
@@ -125,8 +132,7 @@ target_open(struct target *t, const struct target_conf *c, struct err *e)
 
 	*t = (struct target){ .path = c->path, .fd = -1, .direct = -1, .size = c->size, .stop = c->stop };
 	if (strcmp(c->path, "-") == 0)
-		return c->text || !isatty(1) ? open_stream(t, 1) : err_set(e, ST_BUSY, -EBUSY, "standard output is a terminal: "
-		    "send it to a file or a pipe");
+		return open_stdout(t, c->text, e);
 	there = stat(c->path, &st) == 0;
 	if (!there && errno != ENOENT)
 		return open_error(t, e);
@@ -138,8 +144,10 @@ target_open(struct target *t, const struct target_conf *c, struct err *e)
 		return open_file(t, c, there, there ? (uint64_t)st.st_size : 0, e);
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, ST_USAGE, -EISDIR, "%s: is a directory; give a file's name in it", c->path);
+	if (S_ISFIFO(st.st_mode))
+		return open_pipe(t, c->path, e);
 	t->fd = open(c->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-	return t->fd < 0 ? open_error(t, e) : open_stream(t, t->fd);
+	return t->fd < 0 ? open_error(t, e) : 0;
 }
 
 void

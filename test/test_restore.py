@@ -446,6 +446,11 @@ def test_a_pipe_that_nobody_opens(place):
     p.send_signal(signal.SIGINT)
     assert p.wait(5) == FAIL
     p.stderr.close()
+    p = start(place, SNAP, DISK, place.dir / 'fifo')
+    time.sleep(0.3)
+    assert hashlib.sha256((place.dir / 'fifo').read_bytes()).hexdigest() == GPT
+    assert p.wait(5) == DONE
+    p.stderr.close()
 
 
 def test_interrupt_says_what_was_done(place, big):
