@@ -30,6 +30,7 @@ struct load {
 	struct slot *slot;
 	uint64_t offset;		/* in the image, of who asked first */
 	int tries;			/* times it came damaged */
+	int fresh;			/* begun for a reader, not ahead of one */
 	struct load *next;		/* free or done list */
 };
 
@@ -130,7 +131,7 @@ arrived(struct chunk_req *req)
 		return;
 	}
 	l->job.run = decode;
-	l->job.urgent = req->demand;
+	l->job.level = l->fresh ? WORK_NOW : req->demand ? WORK_SOON : WORK_LATER;
 	work_push(l->fetch->work, &l->job);
 }
 
@@ -182,6 +183,7 @@ start(struct fetch *f, const struct chunk_want *want, uint64_t offset, int ahead
 	l->slot = s;
 	l->offset = offset;
 	l->tries = 0;
+	l->fresh = !ahead;
 	f->stats.asked++;
 	f->stats.ahead += ahead != 0;
 	ask(l);

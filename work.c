@@ -1,5 +1,10 @@
 /*
- * Worker threads with two queues: what a reader waits for, and read-ahead.
+ * Worker threads with a queue for each level. The threads for all levels work at a low priority, so that who
+ * answers and who reads get their turn; one more has a normal one and only does what a reader has been waiting
+ * for from the beginning. He waits for one chunk, and would wait for a busy worker first; a sequential reader
+ * has its next ones read already. Where there are many such readers all threads serve them, but never more than
+ * BEFORE_SOON times in a row before a sequential one.
+ *
  * Knows nothing of chunks. The blob_workers are made at the start, so that no
  * thread can fail later for want of memory.
  */
@@ -8,9 +13,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "config.h"
 #include "work.h"
+
+#define NICE 10
+#define BEFORE_SOON 2			/* jobs of level NOW that may go before one of level SOON */
 
 struct queue {
 	struct job *head, **tail;
@@ -20,15 +29,18 @@ struct thread {
 	pthread_t id;
 	struct work *pool;
 	struct blob_worker *blob;
+	int express;			/* the one for level NOW */
 };
 
 struct work {
 	pthread_mutex_t lock;
 	pthread_cond_t some;
-	struct queue urgent, later;
+	struct queue queue[WORK_LEVELS];
+	int before;			/* jobs that went before one of level SOON */
+	int express_busy;
 	int quit;
 	int n;				/* threads that run */
-	struct thread thread[WORKERS_MAX];
+	struct thread thread[WORKERS_MAX + 1];
 };
 
 static void
@@ -49,6 +61,32 @@ take(struct queue *q)
 	return j;
 }
 
+static struct job *
+next_job(struct work *w)
+{
+	struct job *j = NULL;
+	int level = w->express_busy ? WORK_NOW : WORK_SOON;
+
+	if (w->before >= BEFORE_SOON)
+		j = take(&w->queue[WORK_SOON]);
+	for (; j == NULL && level >= 0; level--)
+		j = take(&w->queue[level]);
+	if (j)
+		w->before = j->level == WORK_NOW && w->queue[WORK_SOON].head ? w->before + 1 : 0;
+	return j;
+}
+
+static struct job *
+next_express(struct work *w)
+{
+	struct job *j = take(&w->queue[WORK_NOW]);
+
+	w->express_busy = j != NULL;
+	if (j && w->queue[WORK_NOW].head)
+		pthread_cond_broadcast(&w->some);	/* the others had left it to this thread */
+	return j;
+}
+
 static void *
 worker(void *arg)
 {
@@ -56,9 +94,11 @@ worker(void *arg)
 	struct work *w = t->pool;
 	struct job *j;
 
+	if (!t->express)
+		setpriority(PRIO_PROCESS, 0, NICE);	/* 0: this thread */
 	pthread_mutex_lock(&w->lock);
 	while (!w->quit) {
-		if ((j = take(&w->urgent)) == NULL && (j = take(&w->later)) == NULL) {
+		if ((j = t->express ? next_express(w) : next_job(w)) == NULL) {
 			pthread_cond_wait(&w->some, &w->lock);
 			continue;
 		}
@@ -78,6 +118,7 @@ start(struct work *w, struct thread *t)
 	int rc;
 
 	t->pool = w;
+	t->express = w->n == 0;
 	if ((t->blob = blob_worker_new()) == NULL)
 		return -ENOMEM;
 	sigfillset(&all);
@@ -93,14 +134,14 @@ struct work *
 work_new(int n, struct err *e)
 {
 	struct work *w = calloc(1, sizeof(*w));
-	int rc = w ? 0 : -ENOMEM;
+	int rc = w ? 0 : -ENOMEM, i;
 
 	if (w) {
 		pthread_mutex_init(&w->lock, NULL);
 		pthread_cond_init(&w->some, NULL);
-		w->urgent.tail = &w->urgent.head;
-		w->later.tail = &w->later.head;
-		while (rc == 0 && w->n < n && w->n < WORKERS_MAX)
+		for (i = 0; i < WORK_LEVELS; i++)
+			w->queue[i].tail = &w->queue[i].head;
+		while (rc == 0 && w->n < n + 1 && w->n < WORKERS_MAX + 1)
 			if ((rc = start(w, &w->thread[w->n])) == 0)
 				w->n++;
 	}
@@ -117,24 +158,25 @@ void
 work_push(struct work *w, struct job *j)
 {
 	pthread_mutex_lock(&w->lock);
-	put(j->urgent ? &w->urgent : &w->later, j);
-	pthread_cond_signal(&w->some);
+	put(&w->queue[j->level], j);
+	pthread_cond_broadcast(&w->some);	/* not all may do it */
 	pthread_mutex_unlock(&w->lock);
 }
 
 void
 work_hurry(struct work *w, struct job *j)
 {
+	struct queue *q = &w->queue[WORK_LATER];
 	struct job **p;
 
 	pthread_mutex_lock(&w->lock);
-	for (p = &w->later.head; *p && *p != j; p = &(*p)->next)
+	for (p = &q->head; *p && *p != j; p = &(*p)->next)
 		;
 	if (*p) {
 		if ((*p = j->next) == NULL)
-			w->later.tail = p;
-		j->urgent = 1;
-		put(&w->urgent, j);
+			q->tail = p;
+		j->level = WORK_SOON;
+		put(&w->queue[WORK_SOON], j);
 	}
 	pthread_mutex_unlock(&w->lock);
 }
