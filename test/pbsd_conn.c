@@ -23,14 +23,12 @@ struct start {
 	SSL_CTX *ctx;
 };
 
-/* What breaks a connection is done here, wherever its thread waits; the rest is left to the session. */
+/* Does what breaks a connection, wherever its thread waits; the rest is left to the session. Under the lock. */
 static void
-woken(void *ctx)
+do_breaks(struct conn *c)
 {
-	struct conn *c = ctx;
 	int kept = 0;
 
-	pthread_mutex_lock(&lock);
 	for (int i = 0; i < c->kicks; i++) {
 		struct kick k = c->kick[i];
 
@@ -42,6 +40,13 @@ woken(void *ctx)
 			c->kick[kept++] = k;
 	}
 	c->kicks = kept;
+}
+
+static void
+woken(void *ctx)
+{
+	pthread_mutex_lock(&lock);
+	do_breaks(ctx);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -51,6 +56,7 @@ conn_take_kick(struct conn *c, struct kick *k)
 	int yes;
 
 	pthread_mutex_lock(&lock);
+	do_breaks(c);
 	yes = c->kicks > 0;
 	if (yes) {
 		*k = c->kick[0];

@@ -179,8 +179,10 @@ wire_resume(struct wire *w)
 void
 wire_scope(struct wire *w, enum scope s)
 {
+	/* A breakpoint that counted already goes on counting. */
+	if (!(w->bp.scope & (int)w->scope))
+		w->base = w->sent + (int64_t)(w->out_tail - w->out_head);
 	w->scope = s;
-	w->base = w->sent + (int64_t)(w->out_tail - w->out_head);
 }
 
 const struct weather *

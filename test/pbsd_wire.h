@@ -20,7 +20,7 @@ void wire_free(struct wire *w);
 
 /* Serves the handshake; 0 or -1. */
 int wire_tls(struct wire *w, SSL_CTX *ctx);
-/* From here on bytes count for this scope's breakpoint. */
+/* From here on bytes count for this scope's breakpoint, if they did not before. */
 void wire_scope(struct wire *w, enum scope s);
 const struct weather *wire_weather(const struct wire *w);
 
