@@ -36,13 +36,15 @@ $(bearssl_o): $L/bearssl/%.o: $(BEARSSL_SRC)/%.c
 $L/bearssl.a: $(bearssl_o)
 
 # zstd: decompression alone.  At -Os it is 2.5 times slower.  The other kind of
-# sequence decoder is for offsets beyond 16 MiB, which no chunk has.
+# sequence decoder is for offsets beyond 16 MiB, which no chunk has; that of
+# Huffman codes by twos is no faster on real chunks.
 zstd_o := $(patsubst $(ZSTD_SRC)/%,$L/zstd/%.o,$(wildcard \
 	$(ZSTD_SRC)/lib/decompress/*.[cS] $(addprefix $(ZSTD_SRC)/lib/common/, \
 	debug.c entropy_common.c error_private.c fse_decompress.c zstd_common.c xxhash.c)))
 $(zstd_o): $L/zstd/%.o: $(ZSTD_SRC)/%
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS) $(CFLAGS) -O2 -DZSTD_LEGACY_SUPPORT=0 -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT -DXXH_NAMESPACE=ZSTD_ \
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -O2 -DZSTD_LEGACY_SUPPORT=0 -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT \
+	    -DHUF_FORCE_DECOMPRESS_X1 -DXXH_NAMESPACE=ZSTD_ \
 	    -DZSTDLIB_VISIBLE= -DZSTD_STRIP_ERROR_STRINGS -c -o $@ $<
 $L/libzstd.a: $(zstd_o)
 
