@@ -40,6 +40,7 @@
 #define READS_MAX 1024			/* outstanding requests before the kernel has to wait */
 #define READ_PIECES 19			/* chunks in one request: READ_MAX / FIXED_CHUNK_MIN + 3 */
 #define READ_BUFS 4			/* requests that span chunks and wait: bounds memory */
+#define AHEAD_MAX 16			/* chunks to be ahead of a sequential reader of a file archive */
 #define READ_TIMEOUT 120		/* s until a waiting read gets EIO */
 
 /* HTTP/1.1 answers. A line may hold a cookie with a ticket (below 1 KiB, or some KiB behind single sign-on). */
@@ -64,6 +65,8 @@
  * fast, read-ahead makes sequential ones so. */
 #define FUSE_BACKGROUND 64
 #define LOOP_READ_AHEAD (8u << 20)	/* bytes */
+
+#define MOUNT_READ_AHEAD (4u << 20)	/* bytes; of a reader of a file in a mounted archive */
 
 #define TEARDOWN_MS 5000		/* until a device that is still held is left to autoclear */
 

@@ -6,6 +6,7 @@
 #define FUSE_H
 
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include "err.h"
@@ -38,6 +39,7 @@ int fuse_turn(struct fuse *f, int (*full)(void *ctx));
 /* Sets what the kernel reads ahead of a reader of the plain file. Asks the server for the file's attributes: not
  * from the thread that serves, and before the file is opened. */
 void fuse_read_ahead(const char *path, unsigned kib);
+void fuse_read_ahead_dev(dev_t dev, unsigned kib);	/* the same, of a mount whose device is known: asks nobody */
 /* image.h's answer(). */
 void fuse_answer(void *tag, const struct iovec *iov, int n, int rc);
 /* Unmounts (lazily, so that it never waits) and frees. */

@@ -12,7 +12,7 @@
 #include "human.h"
 #include "opt.h"
 
-#define CMD_SOURCE (CMD_MAP | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
+#define CMD_SOURCE (CMD_MAP | CMD_MOUNT | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
 #define CMD_REPO (CMD_SOURCE | CMD_LIST)
 #define CMD_ALL (~0)
 
@@ -28,8 +28,10 @@ static const struct command_info commands[] = {
 	    "Prints the device. Map only images you trust: the kernel's file systems were not\n"
 	    "made for hostile disks. Mount read-only, dirty ones with -o ro,noload (ext4) or\n"
 	    "ro,norecovery (xfs).\n" },
+	{ CMD_MOUNT, "mount", "SNAPSHOT ARCHIVE DIR", "show a file archive as a file system", 3, 3,
+	    "umount or pbsmap unmap ends it.\n" },
 	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
-	    "NAME may be shortened from the left by whole components.\n" },
+	    "A mount is named by its directory. NAME may be shortened from the left by whole components.\n" },
 	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
 	{ CMD_LIST, "list", "[GROUP|SNAPSHOT]", "what can be mapped or restored", 0, 1,
 	    "Groups; a group's snapshots; a snapshot's archives and what each is good for.\n" },
@@ -44,7 +46,7 @@ static const struct command_info commands[] = {
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
 	O_NO_AHEAD, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
-	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT };
+	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR };
 
 #define CMD_WALK (CMD_RESTORE | CMD_VERIFY)
 
@@ -73,7 +75,7 @@ static const struct option_info options[] = {
 	{ O_CONNECTIONS, "connections", "N", CMD_SOURCE, "connections to the server (1)" },
 	{ O_WORKERS, "workers", "N", CMD_SOURCE, "threads that decode (one a CPU)" },
 	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
-	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP, "fetch only what is read" },
+	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP | CMD_MOUNT, "fetch only what is read" },
 	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST, "print JSON" },
 	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
 	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
@@ -83,6 +85,8 @@ static const struct option_info options[] = {
 	{ O_LIMIT, "limit", "RATE", CMD_WALK, "bytes a second to read, as 10M" },
 	{ O_QUIET, "quiet", NULL, CMD_WALK, "no progress" },
 	{ O_PROGRESS, "progress", "KIND", CMD_WALK, "json: a line a second" },
+	{ O_SUBDIR, "subdir", "PATH", CMD_MOUNT, "show only this directory of the archive" },
+	{ 'o', "options", "OPTIONS", CMD_MOUNT, "mount options, as suid,dev,noexec" },
 	{ 'a', "all", NULL, CMD_UNMAP, "all mappings" },
 	{ 'r', "recursive", NULL, CMD_LIST, "all namespaces below, too" },
 	{ 'f', "force", NULL, CMD_UNMAP, "even while it is mounted or held" },
@@ -158,6 +162,8 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 			return err_set(e, ST_USAGE, -EINVAL, "--limit: '%s' is no rate of at least 1K (as in 10M)", arg);
 		return 0;
 	case O_JSON: o->json = 1; return 0;
+	case O_SUBDIR: o->subdir = arg; return 0;
+	case 'o': o->mount_options = arg; return 0;
 	case 'a': o->all = 1; return 0;
 	case 'r': o->recursive = 1; return 0;
 	case 'f': o->force = 1; return 0;

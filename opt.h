@@ -17,6 +17,7 @@ enum command {
 	CMD_VERIFY = 1 << 4,
 	CMD_LIST = 1 << 5,
 	CMD_COMPLETION = 1 << 6,
+	CMD_MOUNT = 1 << 7,
 };
 
 #define OPERANDS_MAX 64
@@ -39,6 +40,7 @@ struct opts {
 	int yes, sparse, compare, delta, quiet, progress_json;	/* restore, verify */
 	const char *resume;		/* a state file */
 	uint64_t limit;			/* bytes a second; 0: none */
+	const char *subdir, *mount_options;	/* mount */
 	const char *operand[OPERANDS_MAX];
 	int operands;
 };

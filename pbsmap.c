@@ -14,6 +14,7 @@
 #include "list.h"
 #include "log.h"
 #include "map.h"
+#include "mount.h"
 #include "opt.h"
 #include "restore.h"
 #include "unmap.h"
@@ -30,6 +31,8 @@ run(const struct opts *o, struct err *e)
 	switch (o->command) {
 	case CMD_MAP:
 		return map_run(o);
+	case CMD_MOUNT:
+		return mount_run(o);
 	case CMD_RESTORE:
 		return restore_run(o);
 	case CMD_VERIFY:

@@ -31,8 +31,8 @@ start_workers(const struct opts *o)
 	return o->workers ? o->workers : cpus < 1 ? 1 : cpus > WORKERS_MAX ? WORKERS_MAX : (int)cpus;
 }
 
-struct fetch *
-start_fetch(const struct opts *o, const struct snap *s, uint32_t chunk_max, struct err *e)
+static struct fetch *
+make_fetch(const struct opts *o, const struct snap *s, uint32_t chunk_max, int varied, struct err *e)
 {
 	struct sysinfo si;
 	struct fetch_conf c = {
@@ -40,6 +40,7 @@ start_fetch(const struct opts *o, const struct snap *s, uint32_t chunk_max, stru
 		.key = snap_key(s),
 		.cache = start_cache(o),
 		.chunk_max = chunk_max,
+		.varied = varied,
 		.workers = start_workers(o),
 		.loads = s->source->depth + start_workers(o),
 	};
@@ -49,6 +50,18 @@ start_fetch(const struct opts *o, const struct snap *s, uint32_t chunk_max, stru
 		return NULL;
 	}
 	return fetch_new(&c, e);
+}
+
+struct fetch *
+start_fetch(const struct opts *o, const struct snap *s, uint32_t chunk_max, struct err *e)
+{
+	return make_fetch(o, s, chunk_max, 0, e);
+}
+
+struct fetch *
+start_fetch_varied(const struct opts *o, const struct snap *s, uint32_t chunk_max, struct err *e)
+{
+	return make_fetch(o, s, chunk_max, 1, e);
 }
 
 int

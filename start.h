@@ -20,6 +20,8 @@ uint64_t start_cache(const struct opts *o);
 int start_workers(const struct opts *o);
 /* A fetcher for archives whose largest chunk has chunk_max bytes; NULL: *e says why. */
 struct fetch *start_fetch(const struct opts *o, const struct snap *s, uint32_t chunk_max, struct err *e);
+/* The same for dynamic indexes, whose chunks have many sizes. */
+struct fetch *start_fetch_varied(const struct opts *o, const struct snap *s, uint32_t chunk_max, struct err *e);
 
 struct start_reader {
 	struct fetch *fetch;

@@ -19,6 +19,7 @@
 #include "jsonout.h"
 #include "log.h"
 #include "loop.h"
+#include "mounts.h"
 #include "part.h"
 #include "proc.h"
 #include "run.h"
@@ -93,10 +94,26 @@ print_number(long n, int known)
 		printf("null");
 }
 
+/* A mount is listed with what a mapping has, and its directory. */
+static int
+json_mount(void *ctx, const struct mounts_entry *m)
+{
+	int *any = ctx;
+
+	printf("%s{\"device\":null,\"number\":null,\"size\":0,\"pid\":%ld,\"name\":", *any ? ",\n " : "", (long)m->pid);
+	json_out(stdout, m->name);
+	printf(",\"state\":\"%s\",\"directory\":", state_names[m->alive ? RUN_ALIVE : RUN_DEAD]);
+	json_out(stdout, m->point);
+	putchar('}');
+	*any = 1;
+	return 0;
+}
+
 static void
 print_json(const struct table *t)
 {
 	char device[32];
+	int any = t->count != 0;
 
 	putchar('[');
 	for (int i = 0; i < t->count; i++) {
@@ -112,17 +129,37 @@ print_json(const struct table *t)
 		json_out(stdout, plain(ent));
 		printf(",\"state\":\"%s\"}", state_names[ent->state]);
 	}
+	mounts_each(json_mount, &any);
 	puts("]");
+}
+
+static void
+print_head(void)
+{
+	printf("%-12s %9s %7s %-8s %s\n", "DEVICE", "SIZE", "PID", "STATE", "NAME");
+}
+
+static int
+print_mount(void *ctx, const struct mounts_entry *m)
+{
+	int *any = ctx;
+
+	if (!*any)
+		print_head();
+	*any = 1;
+	printf("%-12s %9s %7ld %-8s %s\n", m->point, "-", (long)m->pid,
+	    state_names[m->alive ? RUN_ALIVE : RUN_DEAD], m->name);
+	return 0;
 }
 
 static void
 print_table(const struct table *t)
 {
 	char device[32] = "-", size[10] = "-", pid[16] = "-";
+	int any = t->count != 0;
 
-	if (t->count == 0)
-		return;
-	printf("%-12s %9s %7s %-8s %s\n", "DEVICE", "SIZE", "PID", "STATE", "NAME");
+	if (any)
+		print_head();
 	for (int i = 0; i < t->count; i++) {
 		const struct run_entry *ent = &t->ent[i];
 
@@ -140,6 +177,7 @@ print_table(const struct table *t)
 		printf("%-12s %9s %7s %-8s %s\n", device, size, pid, state_names[ent->state],
 		    plain(ent));
 	}
+	mounts_each(print_mount, &any);
 }
 
 /* What a dead process left, and processes whose device was taken away. Living
@@ -202,18 +240,22 @@ status_run(int json, struct err *e)
 
 /* ---- which one ---- */
 
-/* Is `what` the end of this name, by whole components? */
-static int
-is_end_of(const char *what, const struct run_entry *ent)
+int
+unmap_is_end(const char *what, const char *full)
 {
-	const char *full = plain(ent);
 	size_t n = strlen(full), w = strlen(what);
 
-	if (w > 5 && strcmp(what + w - 5, ".fidx") == 0)
+	if (w > 5 && (strcmp(what + w - 5, ".fidx") == 0 || strcmp(what + w - 5, ".didx") == 0))
 		w -= 5;
 	if (w == 0 || w > n || strncmp(full + n - w, what, w) != 0)
 		return 0;
 	return w == n || full[n - w - 1] == '/' || full[n - w - 1] == ':';
+}
+
+static int
+is_end_of(const char *what, const struct run_entry *ent)
+{
+	return unmap_is_end(what, plain(ent));
 }
 
 static int
@@ -408,6 +450,9 @@ unmap_run(const struct unmap_opts *o, struct err *e)
 
 	if (o->what == NULL && !o->all)
 		return status_run(o->json, e);
+	/* Before the mappings: a mount may be its owner's, who is not root. */
+	if (o->what && (rc = mounts_undo(o->what, o->force, e)) != -ENOENT)
+		return rc;
 	if (geteuid() != 0)
 		return err_set(e, ST_FAIL, -EPERM, "unmapping needs root");
 	t = table_new(&rc, e);
@@ -415,6 +460,10 @@ unmap_run(const struct unmap_opts *o, struct err *e)
 		return rc;
 	if (o->all) {
 		rc = undo_all(t, o->force, e);
+		if (rc == 0)
+			rc = mounts_undo_all(o->force, e);
+		else
+			mounts_undo_all(o->force, NULL);
 	} else {
 		rc = find(t, o->what, &found, e);
 		if (rc == 0)

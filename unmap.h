@@ -16,4 +16,7 @@ int unmap_run(const struct unmap_opts *o, struct err *e);
 /* Prints the mappings to stdout, after cleaning the leftovers of dead ones. */
 int status_run(int json, struct err *e);
 
+/* Is `what` the end of this name, by whole components? ".fidx" or ".didx" behind it does not matter. */
+int unmap_is_end(const char *what, const char *full);
+
 #endif

@@ -1,0 +1,153 @@
+/*
+ * A FUSE session: root's mount(2) needs no other program; who is not root gets libfuse's helper,
+ * fusermount3, when there is one. Never blocks but in mounting. See fusedev.h.
+ */
+#include "fusedev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "fuse.h"
+#include "log.h"
+
+static char last[256];			/* what libfuse said last, while mounting */
+
+int
+fuse_check(struct err *e)
+{
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0) {
+		close(fd);
+		return 0;
+	}
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		return err_set(e, ST_FAIL, -errno, "/dev/fuse: %s; the kernel module fuse is missing "
+		    "(modprobe fuse)", strerror(errno));
+	return err_set(e, ST_FAIL, -errno, "/dev/fuse: %s%s", strerror(errno),
+	    errno == EACCES || errno == EPERM ? "; pbsmap must be root" : "");
+}
+
+void
+fuse_answer(void *tag, const struct iovec *iov, int n, int rc)
+{
+	if (rc < 0)
+		fuse_reply_err(tag, -rc);
+	else
+		fuse_reply_iov(tag, iov, n);
+}
+
+/* libfuse prints its errors; they belong in our messages, under our name. */
+static void
+log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	size_t n;
+
+	if (level > FUSE_LOG_ERR)
+		return;
+	vsnprintf(last, sizeof(last), fmt, ap);
+	for (n = strlen(last); n && last[n - 1] == '\n'; n--)
+		last[n - 1] = 0;
+	note("%s", last);
+}
+
+void
+fusedev_background(struct fuse_conn_info *conn, int background)
+{
+	/* Asynchronous reads and direct I/O are on by libfuse's choice; the number of requests in
+	 * flight is what makes random reads fast. */
+	conn->max_background = (unsigned)background;
+	conn->congestion_threshold = (unsigned)background * 3 / 4;
+}
+
+int
+fusedev_open(struct fusedev *d, const char *path, const char *options, const struct fuse_lowlevel_ops *ops,
+    void *ctx, struct err *e)
+{
+	char name[] = "pbsmap", dash_o[] = "-o", *text = strdup(options);
+	char *argv[] = { name, dash_o, text, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+
+	memset(d, 0, sizeof(*d));
+	d->path = path;
+	if (text == NULL)
+		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
+	fuse_set_log_func(log_fuse);
+	last[0] = 0;
+	d->session = fuse_session_new(&args, ops, sizeof(*ops), ctx);
+	fuse_opt_free_args(&args);
+	free(text);
+	if (d->session == NULL)
+		return err_set(e, ST_FAIL, -EINVAL, "cannot start a FUSE session: %s", last);
+	errno = 0;
+	if (fuse_session_mount(d->session, path) < 0)
+		return err_set(e, ST_FAIL, -EIO, "cannot mount %s: %s", path,
+		    last[0] ? last : errno ? strerror(errno) : "FUSE refused");
+	d->mounted = 1;
+	fcntl(fuse_session_fd(d->session), F_SETFL, O_NONBLOCK);
+	fcntl(fuse_session_fd(d->session), F_SETFD, FD_CLOEXEC);
+	return 0;
+}
+
+int
+fusedev_turn(struct fusedev *d, int (*full)(void *ctx), void *ctx)
+{
+	int n, i;
+
+	/* Not without end: finished chunks and signals want their turn too. */
+	for (i = 0; i < 64 && !full(ctx); i++) {
+		n = fuse_session_receive_buf(d->session, &d->buf);
+		if (n == -EAGAIN || n == -EINTR)
+			return 0;
+		if (n <= 0)
+			return n == 0 || n == -ENODEV || n == -ECONNABORTED ? -ENODEV : n;
+		fuse_session_process_buf(d->session, &d->buf);
+		if (fuse_session_exited(d->session))
+			return -ENODEV;
+	}
+	return 0;
+}
+
+void
+fuse_read_ahead_dev(dev_t dev, unsigned kib)
+{
+	char text[64];
+	int fd, n;
+
+	snprintf(text, sizeof(text), "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
+	if ((fd = open(text, O_WRONLY | O_CLOEXEC)) < 0)
+		return;
+	n = snprintf(text, sizeof(text), "%u", kib);
+	if (write(fd, text, (size_t)n) != n)
+		note("read-ahead of the file not set: %s", strerror(errno));
+	close(fd);
+}
+
+void
+fuse_read_ahead(const char *path, unsigned kib)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		fuse_read_ahead_dev(st.st_dev, kib);
+}
+
+void
+fusedev_close(struct fusedev *d)
+{
+	if (d->mounted && geteuid() != 0)
+		fuse_session_unmount(d->session);
+	else if (d->mounted && umount2(d->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL)
+		say("cannot unmount %s: %s", d->path, strerror(errno));
+	if (d->session)
+		fuse_session_destroy(d->session);
+	free(d->buf.mem);
+	memset(d, 0, sizeof(*d));
+}
