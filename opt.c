@@ -31,7 +31,7 @@ static const struct command_info commands[] = {
 	{ CMD_MOUNT, "mount", "SNAPSHOT ARCHIVE DIR", "show a file archive as a file system", 3, 3,
 	    "umount or pbsmap unmap ends it.\n" },
 	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
-	    "A mount is named by its directory. NAME may be shortened from the left by whole components.\n" },
+	    "A mount is named by its directory.\nNAME may be shortened from the left by whole components.\n" },
 	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
 	{ CMD_LIST, "list", "[GROUP|SNAPSHOT]", "what can be mapped or restored", 0, 1,
 	    "Groups; a group's snapshots; a snapshot's archives and what each is good for.\n" },
