@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "disk.h"
@@ -135,6 +136,18 @@ look_mount(void *ctx, const struct proc_mount *m)
 	return strcmp(m->point, "/") == 0;
 }
 
+/* udev and others look at a device for a moment, just because it has changed. */
+static int
+held(const char *name, char *list, size_t cap)
+{
+	const struct timespec nap = { 0, 200000000 };
+	int i, n;
+
+	for (i = 0; (n = hold_list_dev(name, getpid(), list, cap)) > 0 && i < 5; i++)
+		nanosleep(&nap, NULL);
+	return n;
+}
+
 int
 disk_free(dev_t no, const char *path, struct err *e)
 {
@@ -146,7 +159,7 @@ disk_free(dev_t no, const char *path, struct err *e)
 	if (strcmp(l.point, "/") == 0)
 		return err_set(e, ST_BUSY, -EBUSY, "%s: the running system's root is on it; boot something else "
 		    "to overwrite it", path);
-	if (hold_list_dev(name, getpid(), list, sizeof(list)) > 0) {
+	if (held(name, list, sizeof(list)) > 0) {
 		fputs(list, stderr);
 		return err_set(e, ST_BUSY, -EBUSY, "%s: it is in use; unmount it, end who uses it, then try again", path);
 	}

@@ -45,7 +45,7 @@ struct restore {
 	uint8_t *skip, *done;		/* bits of chunks: that were there before; that are there */
 	struct resume resume;
 	int64_t saved;			/* ms: the state, last */
-	uint64_t zeros;			/* bytes */
+	uint64_t zeros, before;		/* bytes: written as such; there before */
 	uint32_t damaged;		/* chunks' places that could not be had */
 	pthread_mutex_t lock;		/* of why */
 	struct err why;			/* the target failed; text empty: it did not */
@@ -271,7 +271,6 @@ count_bytes(const struct restore *r, const uint8_t *bits)
 static int
 look_back(struct restore *r, int begun, struct err *e)
 {
-	char size[10];
 	int rc;
 
 	if (begun && !r->target.made && (rc = check_state(r, e)) < 0)
@@ -281,8 +280,6 @@ look_back(struct restore *r, int begun, struct err *e)
 	if (r->o->delta && !r->target.made && (rc = scan(r, "compared", r->done, r->done, e)) < 0)
 		return rc;
 	memcpy(r->skip, r->done, r->archive.index.count / 8 + 1);
-	if (!r->o->quiet && (begun || r->o->delta))
-		fprintf(stderr, "%s: %s are there already\n", r->target.path, human_size(count_bytes(r, r->skip), size));
 	return 0;
 }
 
@@ -340,13 +337,16 @@ show_parts(struct restore *r)
 static void
 summarize(struct restore *r, int64_t began)
 {
-	char size[10], zeros[10], rate[10];
+	char size[10], zeros[10], there[10], rate[10];
 	uint64_t ms = (uint64_t)(clock_ms() - began) + 1, n = r->archive.index.size;
 
 	if (r->o->quiet)
 		return;
-	fprintf(stderr, "%s: %s restored, %s of it zeros, in %llu.%llu s (%s/s)\n", r->target.path, human_size(n, size),
-	    human_size(r->zeros, zeros), (unsigned long long)ms / 1000, (unsigned long long)ms / 100 % 10,
+	fprintf(stderr, "%s: %s restored, %s of it zeros", r->target.fd == 1 ? "standard output" : r->target.path,
+	    human_size(n, size), human_size(r->zeros, zeros));
+	if (r->before)
+		fprintf(stderr, ", %s were there", human_size(r->before, there));
+	fprintf(stderr, ", in %llu.%llu s (%s/s)\n", (unsigned long long)ms / 1000, (unsigned long long)ms / 100 % 10,
 	    human_size((uint64_t)((double)n * 1000 / (double)ms), rate));
 	if (r->target.kind != TARGET_STREAM)
 		show_parts(r);
@@ -365,7 +365,7 @@ write_all(struct restore *r, struct err *e)
 	if ((r->walk = walk_new(&c, e)) == NULL)
 		return -ENOMEM;
 	begin_progress(r, "restored");
-	r->progress.done = r->progress.before = count_bytes(r, r->skip);
+	r->progress.done = r->progress.before = r->before = count_bytes(r, r->skip);
 	rc = walk_run(r->walk, r->stop, e);
 	if (r->why.text[0]) {		/* done() has returned an error, so no other thread sets it now */
 		*e = r->why;
@@ -387,10 +387,10 @@ finish(struct restore *r, int rc, struct err *e)
 
 	if (save(r, &why) < 0)
 		say("%s", why.text);
-	if (rc == -EINTR)
-		err_set(e, e->status, rc, "%s: %s of %s are restored%s%s%s", e->text, human_size(count_bytes(r, r->done), done_size),
-		    human_size(r->archive.index.size, size), r->o->resume ? "; go on with --resume " : "; go on with --delta",
-		    r->o->resume ? r->o->resume : "", "");
+	if (rc < 0)
+		err_set(e, e->status, rc, "%s; %s of %s are restored: go on with --%s", e->text,
+		    human_size(count_bytes(r, r->done), done_size), human_size(r->archive.index.size, size),
+		    r->o->resume ? "resume" : "delta");
 	return rc < 0 ? rc : end;
 }
 

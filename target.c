@@ -93,9 +93,8 @@ open_file(struct target *t, const struct target_conf *c, int there, uint64_t siz
 		return open_error(t, e);
 	t->made = !there;
 	t->fresh = c->sparse || !there || size == 0;
-	if (ftruncate(t->fd, (off_t)c->size) < 0)
-		return open_error(t, e);
-	return 0;
+	/* What is too long is cut by target_sync(), when it is known that data can be had. */
+	return size >= c->size || ftruncate(t->fd, (off_t)c->size) == 0 ? 0 : open_error(t, e);
 }
 
 /* A pipe is opened for ourselves, so that it can be waited for: for its reader to come, and to read. What others share
@@ -193,7 +192,13 @@ target_write(const struct target *t, uint64_t offset, const uint8_t *p, size_t l
 		whole = 0;
 	else if (rc < 0)
 		return rc;
-	return write_at(t->fd, offset + whole, p + whole, len - whole);
+	if (rc != -EINVAL && whole == len)
+		return 0;
+	rc = write_at(t->fd, offset + whole, p + whole, len - whole);
+	/* Begun now, or the sync at the end would take as long as all the rest, unseen. */
+	if (rc == 0 && t->kind == TARGET_FILE)
+		sync_file_range(t->fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
+	return rc;
 }
 
 /* musl's memcmp goes byte by byte; this is vectorised. */
@@ -317,6 +322,11 @@ target_read(const struct target *t, uint64_t offset, uint8_t *buf, size_t len)
 int
 target_sync(const struct target *t)
 {
+	struct stat st;
+
+	if (t->kind == TARGET_FILE && fstat(t->fd, &st) == 0 && (uint64_t)st.st_size > t->size &&
+	    ftruncate(t->fd, (off_t)t->size) < 0)
+		return -errno;
 	/* A pipe has nothing to bring to a disk. */
 	return fsync(t->fd) == 0 || (t->kind == TARGET_STREAM && (errno == EINVAL || errno == EROFS)) ? 0 : -errno;
 }

@@ -50,7 +50,7 @@ int target_read(const struct target *t, uint64_t offset, uint8_t *buf, size_t le
 /* A stream's next bytes. -EINTR: it was stopped. */
 int target_put(const struct target *t, const uint8_t *p, size_t len);
 
-/* Everything that was written is on the disk. */
+/* Everything that was written is on the disk, and a file is as long as the archive. */
 int target_sync(const struct target *t);
 /* The caches forget what was written: target_read() sees the disk. */
 void target_forget(const struct target *t);

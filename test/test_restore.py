@@ -459,10 +459,10 @@ def test_interrupt_says_what_was_done(place, big):
     time.sleep(1.5)
     p.send_signal(signal.SIGINT)
     err = p.communicate(timeout=10)[1].decode()
-    assert p.returncode == FAIL and re.search(r'interrupted: .* of 32.0 MiB are restored; go on with --resume', err), err
+    assert p.returncode == FAIL and re.search(r'interrupted; .* of 32.0 MiB are restored: go on with --resume', err), err
     assert state.exists()
     r = restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
-    m = re.search(r'([\d.]+) (KiB|MiB) are there already', r.stderr)
+    m = re.search(r'([\d.]+) (KiB|MiB) were there', r.stderr)
     assert m and float(m[1]) > 0
     assert out.read_bytes() == place.data and not state.exists()
 
@@ -529,14 +529,14 @@ def test_delta_fetches_what_differs(place, big):
             big.chunk(d).unlink(missing_ok=True)
     r = restore(place, '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
     assert out.read_bytes() == place.data
-    assert re.search(r'31\.\d MiB are there already', r.stderr)
+    assert re.search(r'31\.\d MiB were there', r.stderr)
 
 
 def test_delta_encrypted(place):
     out = place.dir / 'out'
     restore(place, f'vm/101/{T1}', DISK, out, key='none')
     r = restore(place, '--delta', f'vm/101/{T1}', DISK, out, key='none')
-    assert '30.0 MiB are there already' in r.stderr and file_sum(out)[0] == GPT
+    assert '30.0 MiB were there' in r.stderr and file_sum(out)[0] == GPT
 
 
 # ---- progress ----
