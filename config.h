@@ -37,6 +37,7 @@
 
 /* Reads (FUSE). */
 #define READ_MAX (1u << 20)		/* the kernel's largest request, bytes */
+#define READ_SMALL (128u << 10)		/* the same before Linux 4.20, and with --no-large-reads */
 #define READS_MAX 1024			/* outstanding requests before the kernel has to wait */
 #define READ_PIECES 19			/* chunks in one request: READ_MAX / FIXED_CHUNK_MIN + 3 */
 #define READ_BUFS 4			/* requests that span chunks and wait: bounds memory */

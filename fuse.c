@@ -25,7 +25,12 @@ init(void *ctx, struct fuse_conn_info *conn)
 {
 	struct fuse *f = ctx;
 
-	fusedev_background(conn, f->conf.background);
+	if (f->conf.background)
+		fusedev_background(conn, f->conf.background);
+	if (f->conf.no_async)
+		conn->want &= ~(unsigned)FUSE_CAP_ASYNC_DIO;
+	/* libfuse tells the kernel the pages of a request by this; nothing is ever written. */
+	conn->max_write = f->conf.read_max;
 }
 
 static void

@@ -17,7 +17,9 @@ struct fuse_conf {
 	const char *path;		/* the mount point, relative to the working directory; its last part names the file system */
 	uint64_t size;			/* bytes of the file */
 	int64_t mtime;			/* epoch seconds */
-	int background;			/* requests that the kernel keeps in flight */
+	int background;			/* requests that the kernel keeps in flight; 0: its own choice (12) */
+	int no_async;			/* no asynchronous direct I/O */
+	uint32_t read_max;		/* bytes of the largest request, at most READ_MAX */
 	/* A read request; each is answered once by fuse_answer(tag, …), perhaps at once. */
 	void (*read)(void *ctx, uint64_t offset, uint32_t len, void *tag);
 	/* The reader of that request was killed or interrupted. */

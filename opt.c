@@ -45,7 +45,7 @@ static const struct command_info commands[] = {
 
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
-	O_NO_AHEAD, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
+	O_NO_AHEAD, O_NO_ASYNC, O_NO_BACKGROUND, O_NO_LARGE, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
 	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR };
 
 #define CMD_WALK (CMD_RESTORE | CMD_VERIFY)
@@ -76,6 +76,9 @@ static const struct option_info options[] = {
 	{ O_WORKERS, "workers", "N", CMD_SOURCE, "threads that decode (one a CPU)" },
 	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
 	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP | CMD_MOUNT, "fetch only what is read" },
+	{ O_NO_ASYNC, "no-async-io", NULL, CMD_MAP, "direct I/O one request after the other" },
+	{ O_NO_BACKGROUND, "no-background", NULL, CMD_MAP, "12 requests in flight, not 64" },
+	{ O_NO_LARGE, "no-large-reads", NULL, CMD_MAP, "requests of 128 KiB, not 1 MiB" },
 	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST, "print JSON" },
 	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
 	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
@@ -148,6 +151,9 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 	case O_WORKERS: return number(arg, "workers", 1, WORKERS_MAX, &o->workers, e);
 	case O_NO_DIRECT: o->no_direct = 1; return 0;
 	case O_NO_AHEAD: o->no_ahead = 1; return 0;
+	case O_NO_ASYNC: o->no_async = 1; return 0;
+	case O_NO_BACKGROUND: o->no_background = 1; return 0;
+	case O_NO_LARGE: o->no_large = 1; return 0;
 	case O_YES: o->yes = 1; return 0;
 	case O_SPARSE: o->sparse = 1; return 0;
 	case O_VERIFY: o->compare = 1; return 0;

@@ -247,7 +247,8 @@ static int
 run_fuse(char **argv)
 {
 	struct part_table none = { .sector = 512 };
-	struct fuse_conf fc = { .path = argv[0], .size = (uint64_t)atoll(argv[1]) << 20, .background = FUSE_BACKGROUND,
+	struct fuse_conf fc = { .path = argv[0], .size = (uint64_t)atoll(argv[1]) << 20,
+		.background = FUSE_BACKGROUND, .read_max = READ_MAX,
 		.read = serve_read, .interrupt = no_interrupt, .closed = no_close };
 	struct assign_conf ac = { .path = argv[0], .name = argv[0], .direct = 1, .read_ahead = LOOP_READ_AHEAD,
 		.table = &none };
