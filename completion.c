@@ -56,7 +56,7 @@ completion_script(const char *shell, struct err *e)
 struct completion {
 	const char *word;
 	size_t skip;			/* bytes of a word that the shell has already passed */
-	int images;			/* archives: 1 images alone, 0 all */
+	enum command command;
 	struct snapshot at;
 	struct origin origin;
 };
@@ -87,12 +87,24 @@ take_snapshot(void *ctx, const struct snapshot_info *info)
 	return 0;
 }
 
+/* Is the archive one that the command takes? */
+static int
+suits(enum command command, const char *name)
+{
+	const char *end = strrchr(name, '.');
+
+	if (command == CMD_MAP)
+		return end && strcmp(end, ".img") == 0;
+	if (command == CMD_MOUNT)
+		return end && (strcmp(end, ".pxar") == 0 || strcmp(end, ".mpxar") == 0);
+	return strcmp(name, "index.json") != 0;
+}
+
 static int
 take_row(void *ctx, const struct list_row *r)
 {
 	struct completion *c = ctx;
-	enum archive_kind kind;
-	char name[ID_MAX + 64], stored[256];
+	char name[ID_MAX + 64];
 	size_t i;
 
 	if (!r->name.type[0]) {
@@ -103,8 +115,7 @@ take_row(void *ctx, const struct list_row *r)
 	}
 	for (i = 0; i < r->count_files; i++) {
 		archive_print(r->files[i].name, name, sizeof(name));
-		if (strcmp(name, "index.json") != 0 && (!c->images ||
-		    (archive_parse(name, stored, sizeof(stored), &kind, NULL) == 0 && kind == ARCHIVE_IMG)))
+		if (suits(c->command, name))
 			offer(c, name);
 	}
 	return 0;
@@ -222,7 +233,7 @@ offer_operand(struct completion *c, const struct opts *o)
 	case CMD_STATUS:
 		break;
 	default:
-		c->images = o->command == CMD_MAP;
+		c->command = o->command;
 		if (o->operands == 0)
 			offer_snapshots(c, o);
 		else if (o->operands == 1 || o->command == CMD_VERIFY)
