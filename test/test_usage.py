@@ -60,7 +60,7 @@ def test_the_parsers_see_what_is_there():
 def test_commands_of_usage_and_manual():
     assert COMMANDS and sorted(COMMANDS) == sorted(manual_commands(manual()))
     synopsis = manual().split('.Sh SYNOPSIS')[1].split('.Sh ')[0]
-    assert set(COMMANDS) == set(re.findall(r'^\.Cm (\w+)', synopsis, re.M))
+    assert set(COMMANDS) == set(re.findall(r'^\.Nm\n\.Cm (\w+)', synopsis, re.M))
 
 
 def test_options_of_usage_and_manual():
