@@ -61,6 +61,7 @@ prepare(struct mount *m, struct err *e)
 	struct stat st;
 	int rc;
 
+	mounts_tidy(m->o->operand[2]);
 	if (realpath(m->o->operand[2], m->point) == NULL)
 		return err_set(e, ST_FAIL, -errno, "%s: %s", m->o->operand[2], strerror(errno));
 	if (stat(m->point, &st) < 0 || !S_ISDIR(st.st_mode))

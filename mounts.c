@@ -168,6 +168,22 @@ mounts_undo(const char *what, int force, struct err *e)
 	return rc;
 }
 
+void
+mounts_tidy(const char *point)
+{
+	struct search *s = calloc(1, sizeof(*s));
+	struct err why;
+
+	if (s == NULL)
+		return;
+	s->what = point;
+	make_path(point, s->path);
+	mounts_each(match, s);
+	if (s->matches && !s->found.alive && strcmp(s->path, s->point) == 0 && undo(&s->found, 0, &why) < 0)
+		say("%s", why.text);
+	free(s);
+}
+
 struct all {
 	int force, skip, seen, rc;
 	struct err *e;

@@ -26,6 +26,8 @@ int mounts_each(int (*fn)(void *ctx, const struct mounts_entry *m), void *ctx);
 
 /* Ends the one at this directory, or of this name or a name's end. -ENOENT, and *e untouched: there is none. */
 int mounts_undo(const char *what, int force, struct err *e);
+/* Takes away what a dead one left on this directory. */
+void mounts_tidy(const char *point);
 /* Ends all; the first reason to *e (may be NULL), others are said. */
 int mounts_undo_all(int force, struct err *e);
 

@@ -194,6 +194,8 @@ make_tables(int cmd, struct option *longs, char *letters)
 			options[i].arg ? required_argument : no_argument, NULL, options[i].val };
 		if (options[i].val < 256)
 			*letters++ = (char)options[i].val;
+		if (options[i].val < 256 && options[i].arg)
+			*letters++ = ':';
 	}
 	*longs = (struct option){ NULL, 0, NULL, 0 };
 	*letters = 0;
@@ -203,7 +205,7 @@ static int
 parse_options(int argc, char **argv, int cmd, struct opts *o, struct err *e)
 {
 	struct option longs[COUNT(options) + 1];
-	char letters[COUNT(options) + 2];
+	char letters[2 * COUNT(options) + 2];
 	int c, rc = 0;
 
 	make_tables(cmd, longs, letters);

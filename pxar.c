@@ -254,9 +254,12 @@ pxar_dir(const struct pxar *p, uint64_t id, struct pxar_dir *d)
 	if (get64le(b) != TAIL || size < HEAD + ROW || (size - HEAD) % ROW != 0 || size > end)
 		return -EBADMSG;
 	d->goodbye = end - size;
-	if (back < ENTRY_MIN || back > d->goodbye)
+	if (back > d->goodbye)
 		return -EBADMSG;
-	d->entry = d->goodbye - back;
+	/* Of the root it leads to the archive's first byte, a version's item perhaps. */
+	d->entry = id == p->root && back == d->goodbye ? p->entry : d->goodbye - back;
+	if (d->entry > d->goodbye || d->goodbye - d->entry < ENTRY_MIN)
+		return -EBADMSG;
 	d->count = (size - HEAD) / ROW - 1;
 	if ((rc = get_item(p, d->goodbye, end, &x)) < 0)
 		return rc;
@@ -277,6 +280,10 @@ pxar_child(const struct pxar *p, const struct pxar_dir *d, uint64_t i, uint64_t 
 	*hash = get64le(b);
 	back = get64le(b + 8);
 	size = get64le(b + 16);
+	/* The official writer adds the data's size to a file's also where the data is elsewhere; only a
+	 * directory's end is looked for by it. */
+	if (size > back && p->payload_size)
+		size = back;
 	if (size > back || back > d->goodbye - d->entry - ENTRY_MIN)
 		return -EBADMSG;
 	c->start = d->goodbye - back;
@@ -435,6 +442,7 @@ pxar_open(struct pxar *p)
 			at = x.at + x.len;
 	}
 	p->root = p->size * 2 + 1;
+	p->entry = at;
 	if ((rc = pxar_dir(p, p->root, &d)) < 0)
 		return rc;
 	return d.entry == at ? 0 : -EBADMSG;

@@ -33,7 +33,7 @@ struct pxar {
 	void *ctx;
 	uint64_t size;			/* bytes */
 	uint64_t payload_size;		/* bytes of the payload archive; 0: there is none */
-	uint64_t root;			/* id; of pxar_open() */
+	uint64_t root, entry;		/* its id and its ENTRY's offset; of pxar_open() */
 };
 
 struct pxar_dir {
@@ -43,7 +43,7 @@ struct pxar_dir {
 };
 
 struct pxar_child {
-	uint64_t start, end;		/* its FILENAME, the first byte after it; within the directory */
+	uint64_t start, end;		/* its FILENAME; no byte of it is behind end; within the directory */
 	uint64_t at;			/* what follows the FILENAME; of pxar_name() and pxar_find() */
 };
 

@@ -37,6 +37,19 @@ by_start(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
+/* What lies in an elder sibling would be a second way to the same: a child ends where the next begins, and one that
+ * goes on makes no sense to its reader. */
+static void
+order(struct pxdir *d)
+{
+	size_t i, n = (size_t)d->d.count;
+
+	qsort(d->row, n, sizeof(*d->row), by_start);
+	for (i = 1; i < n; i++)
+		if (d->row[i - 1].end > d->row[i].start)
+			d->row[i - 1].end = d->row[i].start;
+}
+
 int
 pxdir_load(struct pxdir *d, const struct pxar *p)
 {
@@ -58,7 +71,7 @@ pxdir_load(struct pxdir *d, const struct pxar *p)
 		d->row[d->progress - 1] = rc < 0 ? (struct pxdir_row){ NONE, NONE } :
 		    (struct pxdir_row){ c.start, c.end };
 	} else if (d->progress == d->d.count + 1) {
-		qsort(d->row, (size_t)d->d.count, sizeof(*d->row), by_start);
+		order(d);
 	} else {
 		return 0;
 	}
@@ -71,8 +84,7 @@ pxdir_child(const struct pxdir *d, uint64_t i, struct pxar_child *c)
 {
 	const struct pxdir_row *r = d->row + i;
 
-	/* One that lies in its elder sibling would be a second way to what is in there. */
-	if (r->start == NONE || (i > 0 && r->start < r[-1].end))
+	if (r->start == NONE)
 		return -EBADMSG;
 	*c = (struct pxar_child){ r->start, r->end, 0 };
 	return 0;

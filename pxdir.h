@@ -25,7 +25,7 @@ struct pxdir *pxdir_new(uint64_t id);
 void pxdir_free(struct pxdir *d);
 /* One step of loading the table: 1: call again, 0: it is there (after count + 2 steps), or a negative errno (then call again later, or not). */
 int pxdir_load(struct pxdir *d, const struct pxar *p);
-/* Child i < d->d.count, in the order of the archive. -EBADMSG: it is none, or lies in another one. */
+/* Child i < d->d.count, in the order of the archive. -EBADMSG: it is none. */
 int pxdir_child(const struct pxdir *d, uint64_t i, struct pxar_child *c);
 
 /* Hard links that were met. The first name of a file is a name like any other, so what is counted
