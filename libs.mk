@@ -60,6 +60,8 @@ $L/fuse3.a: $(fuse_o)
 # What meson would have found out.  CUSE (character devices) is left out: its
 # one opcode, 4096, makes the table of opcodes 64 KiB of zeros.  A weak
 # undefined function under another number is an unknown opcode like others.
+# perror() would speak of fusermount3 to a root that may not mount; what failed
+# is said by pbsmap.
 define fuse_config
 #define PACKAGE_VERSION "3"
 #define HAVE_FORK 1
@@ -67,6 +69,8 @@ define fuse_config
 #define HAVE_SPLICE 1
 #define HAVE_VMSPLICE 1
 #define HAVE_STRUCT_STAT_ST_ATIM 1
+#include <stdio.h>
+#define perror(text) ((void)0)
 #include "fuse_kernel.h"
 #define CUSE_INIT 63
 #pragma weak cuse_lowlevel_init

@@ -244,7 +244,7 @@ def test_system_call_refused(place, fault, words):
         assert wait_for(lambda: place.leftovers() == []), place.leftovers()
     else:
         wait_for(lambda: place.leftovers() == [])
-        r.stderr = re.sub('^fusermount3: .*\n', '', r.stderr)       # which libfuse tries when mount(2) is not allowed
+        r.stderr = re.sub('^fuse(rmount3)?: .*\n', '', r.stderr)    # libfuse tries that when mount(2) is not allowed
         place.failed(r, FAIL, words or '')
 
 
