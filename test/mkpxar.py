@@ -182,3 +182,40 @@ class Archive:
             self.payload += item(TAIL_MARKER)
             return bytes(self.out), bytes(self.payload)
         return bytes(self.out)
+
+
+def every(v1=False, split=False):
+    """One of each kind."""
+    a = Archive(v1=v1, split=split, prelude=None if v1 else b'--exclude x')
+    if split:
+        a = Archive(split=True)
+    elif not v1:
+        a.out[:0] = item(FORMAT_VERSION, struct.pack('<Q', 2))
+    a.dir('', mode=0o755, mtime=5 * 10**9)
+    a.file('file', b'hello', mode=0o4711, uid=1000, gid=100000, mtime=-1 if not v1 else 7)
+    a.symlink('link', 'file')
+    a.link('hard', 'file')
+    a.device('null', 0o20666, 1, 3)
+    a.device('loop', 0o60640, 7, 1 << 19)
+    a.special('fifo', 0o10600)
+    a.special('sock', 0o140700)
+    a.file('attrs', b'', mode=0o664, xattrs={'user.a': b'1', 'user.empty': b'', 'trusted.b': b'\0\1'}, fcaps=b'caps', quota=3,
+           acl_user=[(1000, 6)], acl_group=[(1001, 4), (1002, 7)], acl_group_obj=4)
+    a.dir('dir', mode=0o2775, acl_default=(7, 5, 1, 7), acl_default_user=[(5, 4)], acl_default_group=[(6, 1)])
+    for i in range(20):
+        a.file(f'f{i}', b'%d' % i)
+    a.dir('empty')
+    a.up()
+    a.up()
+    a.dir('same')
+    for i in range(12):
+        a.file(f'n{i}', b'', hash=name_hash('n5') if i < 9 else None)
+    a.up()
+    return a.end()
+
+
+if __name__ == '__main__':
+    import pathlib
+    import sys
+    for title, data in (('every', every()), ('every-v1', every(v1=True)), ('every-split', every(split=True)[0])):
+        (pathlib.Path(sys.argv[1]) / title).write_bytes(data)

@@ -114,9 +114,76 @@ test_length_counts(void)
 	cache_free(&c);
 }
 
+/* Chunks of many sizes: bytes are counted, not slots. */
+static void
+test_varied(void)
+{
+	struct chunk_want w;
+	struct cache c;
+	struct slot *s;
+	unsigned i, n, here;
+
+	check_int(cache_init(&c, 8u << 20, 1u << 20, 1, NULL), 0);
+	check(c.count > 8);
+	for (i = 0; i < 1000; i++) {
+		w = want(i);
+		w.len = i % 3 ? 65536 : 1 + i * 997 % (1u << 20);
+		if (!check((s = cache_take(&c, &w, 0)) != NULL))
+			break;
+		memset(s->data, (int)i, w.len);
+		cache_ready(&c, s);
+		for (n = here = 0; n < c.count; n++)
+			here += c.slots[n].held;
+		if (!check(here == c.held && here <= c.bytes))
+			break;
+	}
+	/* What is small is there in great number, and whole. */
+	for (n = here = 0; n < 1000; n++) {
+		w = want(n);
+		w.len = n % 3 ? 65536 : 1 + n * 997 % (1u << 20);
+		if ((s = cache_find(&c, &w)) == NULL)
+			continue;
+		here++;
+		check(s->data[0] == (uint8_t)n && s->data[w.len - 1] == (uint8_t)n);
+	}
+	check(here > 20);
+	cache_free(&c);
+}
+
+/* While everything is loading there is room for nothing; read-ahead gets half of the bytes. */
+static void
+test_varied_full(void)
+{
+	struct chunk_want w;
+	struct cache c;
+	unsigned i;
+
+	check_int(cache_init(&c, 4u << 20, 1u << 20, 1, NULL), 0);
+	for (i = 0; i < 5; i++) {
+		w = want(i);
+		w.len = 1u << 20;
+		check((cache_take(&c, &w, 0) != NULL) == (i < 4));
+	}
+	w = want(2);
+	w.len = 1u << 20;
+	cache_ready(&c, cache_find(&c, &w));
+	w = want(9);
+	w.len = 100;
+	check(cache_take(&c, &w, 0) != NULL);
+	cache_free(&c);
+	check_int(cache_init(&c, 4u << 20, 1u << 20, 1, NULL), 0);
+	for (i = 0; i < 40; i++) {
+		w = want(i);
+		check((cache_take(&c, &w, 1) != NULL) == (i < 32));
+	}
+	cache_free(&c);
+}
+
 int
 main(void)
 {
+	run(test_varied);
+	run(test_varied_full);
 	run(test_lru);
 	run(test_loading_stays);
 	run(test_ahead_bounded);
