@@ -282,17 +282,17 @@ completion_words(const char *line, const char *breaks)
 	char *argv[WORDS], *copy = strdup(line);
 	struct completion c = { .word = NULL };
 	size_t i;
-	pid_t pid;
-	int argc;
+	int argc = copy ? split(copy, argv) : 0;
+	pid_t pid = -1;
 
-	if (copy == NULL || (argc = split(copy, argv)) < 2)
-		return ST_FAIL;
-	c.word = argv[argc - 1];
-	for (i = 0; breaks && c.word[i]; i++)
-		if (strchr(breaks, c.word[i]))
-			c.skip = i + 1;
-	if ((pid = fork()) == 0)
-		look(&c, argc, argv);
+	if (argc > 1) {
+		c.word = argv[argc - 1];
+		for (i = 0; breaks && c.word[i]; i++)
+			if (strchr(breaks, c.word[i]))
+				c.skip = i + 1;
+		if ((pid = fork()) == 0)
+			look(&c, argc, argv);
+	}
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	free(copy);

@@ -148,9 +148,12 @@ got_row(void *ctx, void *row, uint32_t seen)
 	int rc = 0;
 
 	if (wanted(&l->p, a)) {
-		strcpy(r->name.ns, l->p.what == LIST_NAMESPACES ? a->ns : l->p.at->ns);
-		strcpy(r->name.type, a->type);
-		strcpy(r->name.id, a->id);
+		strcpy(r->name.ns, a->ns);
+		if (l->p.what != LIST_NAMESPACES) {
+			strcpy(r->name.ns, l->p.at->ns);
+			strcpy(r->name.type, a->type);
+			strcpy(r->name.id, a->id);
+		}
 		r->name.has_time = l->p.what == LIST_SNAPSHOTS;
 		r->name.time = a->time;
 		strcpy(r->owner, a->owner);
