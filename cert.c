@@ -14,55 +14,9 @@
 #include <strings.h>
 
 enum {
-	BOOL = 0x01, INTEGER = 0x02, BITS = 0x03, OCTETS = 0x04, OID = 0x06,
-	SEQUENCE = 0x30, SET = 0x31,
 	ALT_DNS = 0x82, ALT_IP = 0x87,	/* in GeneralNames */
 	VERSION = 0xa0, EXTENSIONS = 0xa3,	/* in TBSCertificate */
 };
-
-/* Takes the next element off `in`. 0, or -1: the end, or malformed. */
-static int
-next(struct der *in, unsigned *tag, struct der *value)
-{
-	const uint8_t *p = in->p;
-	size_t left = in->len, n, digits;
-
-	if (left < 2)
-		return -1;
-	*tag = p[0];
-	n = p[1];
-	p += 2;
-	left -= 2;
-	if (n >= 0x80) {
-		digits = n & 0x7f;
-		/* 0x80 is BER's endless form; more than 16 MiB is no certificate */
-		if (digits == 0 || digits > 3 || digits > left)
-			return -1;
-		for (n = 0; digits; digits--, left--)
-			n = n << 8 | *p++;
-	}
-	if (n > left)
-		return -1;
-	in->p = p + n;
-	in->len = left - n;
-	value->p = p;		/* last: the element may take its own list's place */
-	value->len = n;
-	return 0;
-}
-
-static int
-expect(struct der *in, unsigned tag, struct der *value)
-{
-	unsigned t;
-
-	return next(in, &t, value) || t != tag ? -1 : 0;
-}
-
-static int
-is(const struct der *d, const void *p, size_t n)
-{
-	return d->len == n && memcmp(d->p, p, n) == 0;
-}
 
 static void
 find_cn(struct cert *c)
@@ -70,10 +24,10 @@ find_cn(struct cert *c)
 	struct der name = c->subject, set, pair, oid, text;
 	unsigned tag;
 
-	while (!expect(&name, SET, &set))
-		while (!expect(&set, SEQUENCE, &pair))
-			if (!expect(&pair, OID, &oid) && is(&oid, "\x55\x04\x03", 3) &&
-			    !next(&pair, &tag, &text))
+	while (!der_expect(&name, DER_SET, &set))
+		while (!der_expect(&set, DER_SEQUENCE, &pair))
+			if (!der_expect(&pair, DER_OID, &oid) && der_is(&oid, "\x55\x04\x03", 3) &&
+			    !der_next(&pair, &tag, &text))
 				c->cn = text;
 }
 
@@ -83,13 +37,13 @@ find_alt(struct cert *c, struct der list)
 	struct der ext, oid, value;
 	unsigned tag;
 
-	while (!expect(&list, SEQUENCE, &ext)) {
-		if (expect(&ext, OID, &oid) || !is(&oid, "\x55\x1d\x11", 3) || next(&ext, &tag, &value))
+	while (!der_expect(&list, DER_SEQUENCE, &ext)) {
+		if (der_expect(&ext, DER_OID, &oid) || !der_is(&oid, "\x55\x1d\x11", 3) || der_next(&ext, &tag, &value))
 			continue;
-		if (tag == BOOL && next(&ext, &tag, &value))	/* critical */
+		if (tag == DER_BOOL && der_next(&ext, &tag, &value))	/* critical */
 			continue;
-		if (tag == OCTETS)
-			expect(&value, SEQUENCE, &c->alt);
+		if (tag == DER_OCTETS)
+			der_expect(&value, DER_SEQUENCE, &c->alt);
 	}
 }
 
@@ -100,15 +54,15 @@ cert_parse(const uint8_t *der, size_t len, struct cert *c)
 	unsigned tag;
 
 	memset(c, 0, sizeof *c);
-	if (expect(&all, SEQUENCE, &cert) || all.len || expect(&cert, SEQUENCE, &tbs) ||
-	    next(&tbs, &tag, &v) || (tag == VERSION && next(&tbs, &tag, &v)) ||	/* then the serial number */
-	    tag != INTEGER || expect(&tbs, SEQUENCE, &v) ||	/* signature algorithm */
-	    expect(&tbs, SEQUENCE, &c->issuer) || expect(&tbs, SEQUENCE, &v) ||	/* validity */
-	    expect(&tbs, SEQUENCE, &c->subject) || expect(&tbs, SEQUENCE, &c->key))
+	if (der_expect(&all, DER_SEQUENCE, &cert) || all.len || der_expect(&cert, DER_SEQUENCE, &tbs) ||
+	    der_next(&tbs, &tag, &v) || (tag == VERSION && der_next(&tbs, &tag, &v)) ||	/* then the serial number */
+	    tag != DER_INTEGER || der_expect(&tbs, DER_SEQUENCE, &v) ||	/* signature algorithm */
+	    der_expect(&tbs, DER_SEQUENCE, &c->issuer) || der_expect(&tbs, DER_SEQUENCE, &v) ||	/* validity */
+	    der_expect(&tbs, DER_SEQUENCE, &c->subject) || der_expect(&tbs, DER_SEQUENCE, &c->key))
 		return -EBADMSG;
 	find_cn(c);
-	while (!next(&tbs, &tag, &v))
-		if (tag == EXTENSIONS && !expect(&v, SEQUENCE, &v))
+	while (!der_next(&tbs, &tag, &v))
+		if (tag == EXTENSIONS && !der_expect(&v, DER_SEQUENCE, &v))
 			find_alt(c, v);
 	return 0;
 }
@@ -116,7 +70,7 @@ cert_parse(const uint8_t *der, size_t len, struct cert *c)
 int
 cert_self_signed(const struct cert *c)
 {
-	return is(&c->issuer, c->subject.p, c->subject.len);
+	return der_is(&c->issuer, c->subject.p, c->subject.len);
 }
 
 /* A name of the certificate (perhaps "*.example") against the wanted one. */
@@ -152,11 +106,11 @@ cert_match(const struct cert *c, const char *host)
 	n = strlen(host);
 	if (n && host[n - 1] == '.')
 		n--;
-	while (!next(&alt, &tag, &v)) {
+	while (!der_next(&alt, &tag, &v)) {
 		if (tag != ALT_DNS && tag != ALT_IP)
 			continue;
 		found = 1;
-		if (ip_len ? tag == ALT_IP && is(&v, ip, ip_len) : tag == ALT_DNS && match_name(&v, host, n))
+		if (ip_len ? tag == ALT_IP && der_is(&v, ip, ip_len) : tag == ALT_DNS && match_name(&v, host, n))
 			return 1;
 	}
 	return !found && !ip_len && match_name(&c->cn, host, n);
@@ -189,7 +143,7 @@ cert_names(const struct cert *c, char *out, size_t cap)
 	unsigned tag;
 
 	out[0] = 0;
-	while (!next(&alt, &tag, &v)) {
+	while (!der_next(&alt, &tag, &v)) {
 		if (tag == ALT_DNS && !append(out, cap, (const char *)v.p, v.len))
 			return;
 		if (tag != ALT_IP || (v.len != 4 && v.len != 16))
@@ -212,7 +166,7 @@ rsa_bits(struct der bits)
 		return 0;
 	bits.p++;	/* the count of unused bits */
 	bits.len--;
-	if (expect(&bits, SEQUENCE, &seq) || expect(&seq, INTEGER, &n))
+	if (der_expect(&bits, DER_SEQUENCE, &seq) || der_expect(&seq, DER_INTEGER, &n))
 		return 0;
 	for (; n.len && !*n.p; n.len--)
 		n.p++;
@@ -236,13 +190,13 @@ cert_key(const struct cert *c, char *out, size_t cap)
 	unsigned i;
 
 	snprintf(out, cap, "of an unknown kind");
-	if (expect(&key, SEQUENCE, &alg) || expect(&key, BITS, &bits) || expect(&alg, OID, &oid))
+	if (der_expect(&key, DER_SEQUENCE, &alg) || der_expect(&key, DER_BITS, &bits) || der_expect(&alg, DER_OID, &oid))
 		return;
-	if (is(&oid, "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", 9))
+	if (der_is(&oid, "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", 9))
 		snprintf(out, cap, "RSA %u", rsa_bits(bits));
-	if (is(&oid, "\x2a\x86\x48\xce\x3d\x02\x01", 7) && expect(&alg, OID, &oid))
+	if (der_is(&oid, "\x2a\x86\x48\xce\x3d\x02\x01", 7) && der_expect(&alg, DER_OID, &oid))
 		return;		/* EC: the curve is the parameter */
 	for (i = 0; i < sizeof kind / sizeof kind[0]; i++)
-		if (is(&oid, kind[i].oid, kind[i].len))
+		if (der_is(&oid, kind[i].oid, kind[i].len))
 			snprintf(out, cap, "%s", kind[i].name);
 }

@@ -8,10 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct der {
-	const uint8_t *p;
-	size_t len;
-};
+#include "der.h"
 
 struct cert {				/* all parts borrow the certificate's bytes */
 	struct der issuer, subject;	/* contents of the Name */

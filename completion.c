@@ -230,6 +230,7 @@ offer_operand(struct completion *c, const struct opts *o)
 		offer(c, "bash");
 		offer(c, "zsh");
 		break;
+	case CMD_KEY:
 	case CMD_STATUS:
 		break;
 	default:

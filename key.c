@@ -8,6 +8,7 @@
 #include "key.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base64.h"
@@ -28,6 +29,7 @@ struct key_file {
 	char scrypt_salt[SALT_MAX * 2], pbkdf2_salt[SALT_MAX * 2];
 	char data[DATA_MAX * 4];
 	char fingerprint[256], hint[256];
+	char created[40], modified[40];
 };
 
 static const struct json_field fields[] = {
@@ -43,6 +45,8 @@ static const struct json_field fields[] = {
 	JSON_FIELD("data", JSON_AS_TEXT, struct key_file, data, 1),
 	JSON_FIELD("fingerprint", JSON_AS_TEXT, struct key_file, fingerprint, 0),
 	JSON_FIELD("hint", JSON_AS_START, struct key_file, hint, 0),
+	JSON_FIELD("created", JSON_AS_START, struct key_file, created, 0),
+	JSON_FIELD("modified", JSON_AS_START, struct key_file, modified, 0),
 };
 
 /* Where the JSON is: from the first brace to the last, between the markers where they stand. */
@@ -214,36 +218,71 @@ check_fingerprint(struct key_file *f, const char *name, const struct key *k, str
 	    name, shown[0], shown[1]);
 }
 
-int
-key_parse(const void *text, size_t len, const char *name,
-    key_passphrase ask, void *ctx, struct key *k, struct err *e)
+/* What stands in the file, checked as far as can be without a passphrase. */
+static int
+read_file(const void *text, size_t len, const char *name, struct key_file *f, struct err *e)
 {
-	struct key_file f;
 	struct err why = { 0 };
 	const char *json = NULL;
 	size_t json_len = 0;
 	int rc;
 
-	memset(&f, 0, sizeof f);
+	memset(f, 0, sizeof *f);
 	if (len <= KEY_FILE_MAX)
 		json = find_json(text, len, &json_len);
-	if (!json) {
-		rc = err_set(e, ST_TRUST, -EINVAL, "key file %s: it is no encryption key (JSON or paper key)", name);
-	} else {
-		rc = read_members(json, json_len, &f, &why);
-		if (rc == 0)
-			rc = check_members(&f, &why);
-		if (rc < 0)
-			err_set(e, ST_TRUST, rc, "key file %s: %s", name, why.text);
-		else
-			rc = open_data(&f, name, ask, ctx, k->key, e);
-	}
+	if (!json)
+		return err_set(e, ST_TRUST, -EINVAL, "key file %s: it is no encryption key (JSON or paper key)", name);
+	rc = read_members(json, json_len, f, &why);
+	if (rc == 0)
+		rc = check_members(f, &why);
+	return rc < 0 ? err_set(e, ST_TRUST, rc, "key file %s: %s", name, why.text) : 0;
+}
+
+int
+key_parse(const void *text, size_t len, const char *name,
+    key_passphrase ask, void *ctx, struct key *k, struct err *e)
+{
+	struct key_file f;
+	int rc = read_file(text, len, name, &f, e);
+
+	if (rc == 0)
+		rc = open_data(&f, name, ask, ctx, k->key, e);
 	if (rc == 0) {
 		key_derive(k);
 		rc = check_fingerprint(&f, name, k, e);
 	}
 	if (rc < 0)
 		wipe(k, sizeof *k);
+	wipe(&f, sizeof f);
+	return rc;
+}
+
+int
+key_info(const void *text, size_t len, const char *name, struct key_info *i, struct err *e)
+{
+	struct key_file f;
+	struct key k = { .key = { 0 } };
+	int rc = read_file(text, len, name, &f, e);
+
+	memset(i, 0, sizeof *i);
+	if (rc == 0 && !f.has_kdf && (rc = open_data(&f, name, NULL, NULL, k.key, e)) == 0) {
+		key_derive(&k);
+		rc = check_fingerprint(&f, name, &k, e);
+		hex_colons(i->fingerprint, k.fingerprint, 32);
+	} else if (rc == 0) {
+		snprintf(i->fingerprint, sizeof i->fingerprint, "%.95s", f.fingerprint);
+	}
+	if (!f.has_kdf)
+		snprintf(i->kdf, sizeof i->kdf, "none: whoever has the file has the key");
+	else if (f.has_scrypt)
+		snprintf(i->kdf, sizeof i->kdf, "scrypt, n=%llu r=%llu p=%llu", (unsigned long long)f.n,
+		    (unsigned long long)f.r, (unsigned long long)f.p);
+	else
+		snprintf(i->kdf, sizeof i->kdf, "PBKDF2, %llu iterations", (unsigned long long)f.iter);
+	snprintf(i->hint, sizeof i->hint, "%s", f.hint);
+	snprintf(i->created, sizeof i->created, "%s", f.created);
+	snprintf(i->modified, sizeof i->modified, "%s", f.modified);
+	wipe(&k, sizeof k);
 	wipe(&f, sizeof f);
 	return rc;
 }

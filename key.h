@@ -26,6 +26,15 @@ typedef int (*key_passphrase)(void *ctx, char *buf, size_t cap, struct err *e);
 int key_parse(const void *text, size_t len, const char *name,
     key_passphrase ask, void *ctx, struct key *k, struct err *e);
 
+/* What a key file tells without a passphrase; texts for people may hold any UTF-8. */
+struct key_info {
+	char kdf[96];			/* "scrypt, n=…", "PBKDF2, …", "none: …" */
+	char fingerprint[96];		/* the key's, or where that is encrypted what the file says; empty: nothing */
+	char hint[256], created[40], modified[40];	/* empty: not there */
+};
+/* As key_parse(), but asks nobody. */
+int key_info(const void *text, size_t len, const char *name, struct key_info *i, struct err *e);
+
 /* Derives id_key and fingerprint from k->key. */
 void key_derive(struct key *k);
 

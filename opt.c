@@ -13,7 +13,7 @@
 #include "opt.h"
 
 #define CMD_SOURCE (CMD_MAP | CMD_MOUNT | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
-#define CMD_REPO (CMD_SOURCE | CMD_LIST)
+#define CMD_REPO (CMD_SOURCE | CMD_LIST | CMD_KEY)
 #define CMD_ALL (~0)
 
 struct command_info {
@@ -39,6 +39,10 @@ static const struct command_info commands[] = {
 	    "Asks before it overwrites what is not empty; a script says --yes. What could not\n"
 	    "be read is named and left as it was, with exit status 5.\n" },
 	{ CMD_VERIFY, "verify", "SNAPSHOT [ARCHIVE...]", "read and check everything", 1, OPERANDS_MAX, NULL },
+	{ CMD_KEY, "key", "show|recover ...", "what a key file tells; a key by the master key", 2, 3,
+	    "show FILE: fingerprint, protection and hint of a key file or paper key.\n"
+	    "recover --master PRIVATE.pem SNAPSHOT|BLOB [OUT]: the key of a backup,\n"
+	    "out of its rsa-encrypted.key.blob, to stdout or to a new file.\n" },
 	{ CMD_COMPLETION, "completion", "bash|zsh", "a script that completes pbsmap's words", 1, 1,
 	    "For bash: eval \"$(pbsmap completion bash)\"\n" },
 };
@@ -46,7 +50,7 @@ static const struct command_info commands[] = {
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
 	O_NO_AHEAD, O_NO_ASYNC, O_NO_BACKGROUND, O_NO_LARGE, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
-	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR };
+	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR, O_MASTER };
 
 #define CMD_WALK (CMD_RESTORE | CMD_VERIFY)
 
@@ -79,7 +83,8 @@ static const struct option_info options[] = {
 	{ O_NO_ASYNC, "no-async-io", NULL, CMD_MAP, "direct I/O one request after the other" },
 	{ O_NO_BACKGROUND, "no-background", NULL, CMD_MAP, "12 requests in flight, not 64" },
 	{ O_NO_LARGE, "no-large-reads", NULL, CMD_MAP, "requests of 128 KiB, not 1 MiB" },
-	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST, "print JSON" },
+	{ O_MASTER, "master", "FILE", CMD_KEY, "the RSA private key, in PEM" },
+	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST | CMD_KEY, "print JSON" },
 	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
 	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
 	{ O_VERIFY, "verify", NULL, CMD_RESTORE, "read back and compare" },
@@ -167,6 +172,7 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 		if (human_parse(arg, &o->limit) < 0 || o->limit < 1024)
 			return err_set(e, ST_USAGE, -EINVAL, "--limit: '%s' is no rate of at least 1K (as in 10M)", arg);
 		return 0;
+	case O_MASTER: o->master = arg; return 0;
 	case O_JSON: o->json = 1; return 0;
 	case O_SUBDIR: o->subdir = arg; return 0;
 	case 'o': o->mount_options = arg; return 0;

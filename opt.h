@@ -18,6 +18,7 @@ enum command {
 	CMD_LIST = 1 << 5,
 	CMD_COMPLETION = 1 << 6,
 	CMD_MOUNT = 1 << 7,
+	CMD_KEY = 1 << 8,
 };
 
 #define OPERANDS_MAX 64
@@ -39,6 +40,7 @@ struct opts {
 	int no_async, no_background, no_large;	/* FUSE without these: see fuse.h */
 	int workers;			/* 0: one a CPU */
 	int yes, sparse, compare, delta, quiet, progress_json;	/* restore, verify */
+	const char *master;		/* the master key's file */
 	const char *resume;		/* a state file */
 	uint64_t limit;			/* bytes a second; 0: none */
 	const char *subdir, *mount_options;	/* mount */

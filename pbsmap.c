@@ -11,6 +11,7 @@
 #include "conf.h"
 #include "config.h"
 #include "err.h"
+#include "keycmd.h"
 #include "list.h"
 #include "log.h"
 #include "map.h"
@@ -42,6 +43,8 @@ run(const struct opts *o, struct err *e)
 	case CMD_UNMAP:
 		u.what = o->operands ? o->operand[0] : NULL;
 		return unmap_run(&u, e) < 0 ? (int)e->status : ST_DONE;
+	case CMD_KEY:
+		return keycmd_run(o, e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_COMPLETION:
 		return completion_script(o->operand[0], e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_STATUS:

@@ -3,7 +3,6 @@
  * about it; reads no chunk and maps nothing.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +11,8 @@
 #include "blob.h"
 #include "bytes.h"
 #include "config.h"
+#include "keyfile.h"
 #include "log.h"
-#include "secret.h"
 #include "sha256.h"
 #include "snap.h"
 
@@ -70,9 +69,18 @@ snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err
 	/* A name that is none is found before anybody is asked for a password. */
 	if ((rc = snapshot_parse(snapshot, "", &s->name, e)) < 0 || (rc = origin_open(&s->origin, o, e)) < 0)
 		return rc;
+	if ((rc = snapshot_parse(snapshot, s->origin.ns, &s->name, e)) < 0)
+		return rc;
+	return snap_read(s, e);
+}
+
+int
+snap_read(struct snap *s, struct err *e)
+{
+	int rc;
+
 	s->source = s->origin.source;
-	if ((rc = snapshot_parse(snapshot, s->origin.ns, &s->name, e)) < 0 ||
-	    (rc = source_resolve(s->source, &s->name, e)) < 0 ||
+	if ((rc = source_resolve(s->source, &s->name, e)) < 0 ||
 	    (rc = s->source->ops->open(s->source, &s->name, e)) < 0 ||
 	    (rc = read_manifest(s, e)) < 0)
 		return rc;
@@ -82,60 +90,18 @@ snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err
 /* ---- key ---- */
 
 static int
-passphrase(void *ctx, char *buf, size_t cap, struct err *e)
+read_key(struct snap *s, const char *path, int fd, struct err *e)
 {
-	int n = secret_lookup("PBS_ENCRYPTION_PASSWORD", "proxmox-backup-client.encryption-password",
-	    buf, cap, e);
-
-	(void)ctx;
-	if (n == -ENOENT)
-		n = secret_ask("Encryption key passphrase: ", buf, cap, e);
-	if (n == -ENOTTY)
-		err_set(e, ST_TRUST, n, "the key needs a passphrase: set PBS_ENCRYPTION_PASSWORD "
-		    "(or _FD, _FILE, _CMD with that name before it)");
-	return n;
-}
-
-static int
-read_key(struct snap *s, int fd, const char *name, struct err *e)
-{
-	char *text = malloc(KEY_FILE_MAX);
-	size_t len = 0;
-	ssize_t n = 1;
+	const char *name = path ? path : "(descriptor)";
+	char *text;
+	size_t len;
 	int rc;
 
-	while (text && len < KEY_FILE_MAX && n != 0) {
-		n = read(fd, text + len, KEY_FILE_MAX - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			break;
-		len += (size_t)n;
-	}
-	if (text == NULL)
-		rc = err_set(e, ST_FAIL, -ENOMEM, "out of memory");
-	else if (n < 0)
-		rc = err_set(e, ST_FAIL, -errno, "key file %s: %s", name, strerror(errno));
-	else if (len == KEY_FILE_MAX)
-		rc = err_set(e, ST_TRUST, -EFBIG, "key file %s: too long to be one", name);
-	else
-		rc = key_parse(text, len, name, passphrase, NULL, &s->key, e);
+	if ((rc = keyfile_read(path, fd, "key file ", &text, &len, e)) < 0)
+		return rc;
+	rc = key_parse(text, len, name, keyfile_passphrase, NULL, &s->key, e);
 	s->has_key = rc == 0;
-	if (text)
-		wipe(text, KEY_FILE_MAX);
-	free(text);
-	return rc;
-}
-
-static int
-read_key_file(struct snap *s, const char *path, struct err *e)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
-
-	if (fd < 0)
-		return err_set(e, ST_TRUST, -errno, "key file %s: %s", path, strerror(errno));
-	rc = read_key(s, fd, path, e);
-	close(fd);
+	keyfile_free(text);
 	return rc;
 }
 
@@ -160,11 +126,11 @@ get_key(struct snap *s, const struct opts *o, int needed, struct err *e)
 	char path[4096];
 
 	if (o->keyfile)
-		return read_key_file(s, o->keyfile, e);
+		return read_key(s, o->keyfile, -1, e);
 	if (o->keyfd >= 0)
-		return read_key(s, o->keyfd, "(descriptor)", e);
+		return read_key(s, NULL, o->keyfd, e);
 	if (needed && default_key(path, sizeof(path)))
-		return read_key_file(s, path, e);
+		return read_key(s, path, -1, e);
 	return 0;
 }
 

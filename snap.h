@@ -33,6 +33,9 @@ struct archive {
 /* Opens the repository, finds the snapshot, reads and parses the manifest. snap_close() in any case. */
 int snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err *e);
 
+/* The same from there on where s->origin is open and s->name set. */
+int snap_read(struct snap *s, struct err *e);
+
 /* Gets the key when the file is encrypted, the manifest names one, or the user gave one; checks fingerprint and
  * signature. May ask at the terminal. f NULL: for all files, and goes on without a key when there is none. */
 int snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f, struct err *e);
