@@ -7,6 +7,7 @@ set -eu
 cd "$(dirname "$0")"
 pbsmap=${1:-./pbsmap}
 case $pbsmap in */*) ;; *) pbsmap=./$pbsmap ;; esac
+[ "$(id -u)" = 0 ] || { echo "demo: mapping and mounting need root" >&2; exit 1; }
 golden=$PWD/test/golden
 dev=
 mnt=$(mktemp -d)
@@ -51,7 +52,6 @@ demo()
 	dev=
 }
 
-[ "$(id -u)" = 0 ] || { echo "demo: mapping and mounting need root" >&2; exit 1; }
 image_sum=$(sed -n 's/  gpt\.img$//p' "$golden/SHA256SUMS")
 store=test/golden/store
 demo "a plain image" --repository ./$store vm/100/2026-01-02T03:04:05Z drive-scsi0.img
