@@ -1,11 +1,7 @@
 /*
- * A file archive as a file system. Each request is an `op`; its run() goes the straight way
+ * A file archive as a file system. Each request is an `op` (pxop.h); its run() goes the straight way
  * through the archive with a read() that answers -EAGAIN when a chunk is not there. Then the op
- * waits for that chunk, and runs again from its start.
- *
- * What an op has read it keeps (`mem`), and reads again from there: the second run takes the
- * same way as the first, so every run gets further, however small the cache is. Long ways are cut into
- * steps: step() forgets what was read so far.
+ * waits for that chunk, and runs again.
  *
  * Nodes have no memory here: their numbers say where they are in the archive (pxar.h). Knows
  * no snapshots and no mount points.
@@ -22,209 +18,10 @@
 #include "fuse.h"
 #include "log.h"
 #include "pxattr.h"
-#include "pxdir.h"
-#include "pxfs.h"
+#include "pxop.h"
 
 #define OPS_MAX 256			/* requests that wait for chunks of metadata, at most */
-#define MEM_MAX (256u << 10)		/* bytes that one step of an op reads, at most: an attribute of 64 KiB and its way */
 #define COUNTED_MAX (1u << 16)		/* hard links that are counted */
-
-struct op {
-	struct fetch_wait wait;		/* first: the fetcher hands it back */
-	struct pxfs *fs;
-	fuse_req_t req;
-	int (*run)(struct op *);	/* answers, or a negative errno */
-	uint64_t id;
-	size_t size;			/* of the answer, at most */
-	uint64_t off;
-	int plus;
-	char name[PXAR_NAME];
-	struct pxdir *dir;		/* the open directory's, */
-	uint64_t mark;			/*   and how far its table had come when this step began */
-	struct file *file;		/* one that is being opened */
-	int waiting, failed;		/* for a chunk; which could not be had */
-	uint8_t *mem;			/* what this step has read: */
-	size_t cap, have, pos;		/*   room, bytes, those read again in this run */
-	int64_t deadline;		/* ms */
-	struct op *next, *prev;		/* ring of those under way, oldest first; or the idle list */
-};
-
-struct file {
-	struct image *image;
-	uint64_t data, size;
-};
-
-struct pxfs {
-	struct pxfs_conf conf;
-	struct op *ops, *idle, ring;
-	struct pxlinks links;
-	uint64_t said;			/* id of the last damage that was told */
-};
-
-/* ---- an operation's life ---- */
-
-static void
-op_free(struct op *op)
-{
-	struct pxfs *fs = op->fs;
-
-	if (op->waiting)
-		fetch_cancel(fs->conf.fetch, &op->wait);
-	free(op->file);
-	/* Most ops read little; what a large one had goes back. */
-	if (op->cap > 4096) {
-		free(op->mem);
-		op->mem = NULL;
-		op->cap = 0;
-	}
-	op->next->prev = op->prev;
-	op->prev->next = op->next;
-	op->next = fs->idle;
-	fs->idle = op;
-}
-
-static void
-op_fail(struct op *op, int rc)
-{
-	struct pxfs *fs = op->fs;
-
-	/* Of a chunk that could not be had (-EIO) the fetcher has told. */
-	if (rc == -EBADMSG && fs->said != op->id) {
-		fs->said = op->id;
-		say("the archive is damaged (what byte %llu tells of)", (unsigned long long)op->id / 2);
-	}
-	fuse_reply_err(op->req, rc == -EBADMSG ? EIO : -rc);
-	op_free(op);
-}
-
-/* Afterwards there may be no op any more. */
-static void
-op_run(struct op *op)
-{
-	int rc;
-
-	op->pos = 0;
-	rc = op->run(op);
-	if (rc == -EAGAIN && fuse_req_interrupted(op->req))
-		rc = -EINTR;
-	if (rc < 0 && rc != -EAGAIN)
-		op_fail(op, rc);
-	else if (rc == 0)
-		op_free(op);
-}
-
-static void
-ready(struct fetch_wait *w, const uint8_t *data, int rc)
-{
-	struct op *op = (struct op *)w;
-
-	(void)data;
-	op->waiting = 0;
-	op->failed = rc < 0;
-	op_run(op);
-}
-
-static void
-interrupt(fuse_req_t req, void *data)
-{
-	struct op *op = data;
-
-	(void)req;
-	if (op->waiting)
-		op_fail(op, -EINTR);
-}
-
-/* The next step need not read again what this one has read. */
-static void
-step(struct op *op)
-{
-	op->have -= op->pos;
-	memmove(op->mem, op->mem + op->pos, op->have);
-	op->pos = 0;
-}
-
-static int
-grow(struct op *op, size_t need)
-{
-	size_t cap = op->cap ? op->cap : 1024;
-	uint8_t *mem;
-
-	if (need > MEM_MAX)
-		return -EBADMSG;
-	while (cap < need)
-		cap *= 2;
-	if (cap == op->cap)
-		return 0;
-	if ((mem = realloc(op->mem, cap)) == NULL)
-		return -ENOMEM;
-	op->mem = mem;
-	op->cap = cap;
-	return 0;
-}
-
-/* struct pxar's read(). */
-static int
-op_read(void *ctx, int payload, uint64_t offset, void *buf, uint32_t len)
-{
-	struct op *op = ctx;
-	size_t end = op->pos + len;
-	int n, rc;
-
-	if ((rc = grow(op, end)) < 0)
-		return rc;
-	while (op->have < end) {
-		if (op->failed) {
-			op->failed = 0;
-			return -EIO;
-		}
-		op->wait.ready = ready;
-		n = image_peek(op->fs->conf.image[payload], offset + (op->have - op->pos), op->mem + op->have,
-		    (uint32_t)(end - op->have), &op->wait);
-		if (n < 0)
-			return n;
-		if (n == 0) {
-			op->waiting = 1;
-			return -EAGAIN;
-		}
-		op->have += (size_t)n;
-	}
-	memcpy(buf, op->mem + op->pos, len);
-	op->pos = end;
-	return 0;
-}
-
-static struct op *
-op_new(fuse_req_t req, fuse_ino_t ino, int (*run)(struct op *))
-{
-	struct pxfs *fs = fuse_req_userdata(req);
-	struct op *op = fs->idle;
-
-	fs->idle = op->next;
-	op->req = req;
-	op->run = run;
-	op->id = ino == FUSE_ROOT_ID ? fs->conf.root : ino;
-	op->waiting = op->failed = 0;
-	op->have = op->pos = 0;
-	op->file = NULL;
-	op->mark = 0;
-	op->deadline = clock_ms() + fs->conf.timeout * 1000ll;
-	op->next = &fs->ring;
-	op->prev = fs->ring.prev;
-	op->prev->next = fs->ring.prev = op;
-	/* Now, not when it waits: libfuse might call back at once, and would not bear an answer there. */
-	fuse_req_interrupt_func(req, interrupt, op);
-	return op;
-}
-
-static struct pxar
-archive(struct op *op)
-{
-	struct pxar p = op->fs->conf.px;
-
-	p.read = op_read;
-	p.ctx = op;
-	return p;
-}
 
 /* ---- what is known of a node ---- */
 
@@ -261,7 +58,7 @@ fill_entry(struct pxfs *fs, const struct pxar_child *c, const struct pxar_stat *
 static int
 run_lookup(struct op *op)
 {
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	struct fuse_entry_param ent;
 	struct pxar_child c;
 	struct pxar_stat px;
@@ -283,7 +80,7 @@ run_lookup(struct op *op)
 static int
 run_getattr(struct op *op)
 {
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	struct pxar_stat px;
 	struct stat st;
 	int rc;
@@ -298,7 +95,7 @@ run_getattr(struct op *op)
 static int
 run_readlink(struct op *op)
 {
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	char target[PXAR_TARGET];
 	struct pxar_stat px;
 	int rc;
@@ -314,7 +111,7 @@ run_readlink(struct op *op)
 static int
 run_getxattr(struct op *op)
 {
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	struct pxar_stat px;
 	uint8_t *value = NULL;
 	int rc;
@@ -354,7 +151,7 @@ static int
 run_listxattr(struct op *op)
 {
 	struct names *l = malloc(sizeof(*l));
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	struct pxar_stat px;
 	int rc;
 
@@ -387,7 +184,7 @@ add(struct op *op, char *out, size_t *len, const char *name, const struct fuse_e
 		return 0;
 	*len += n;
 	op->off++;
-	step(op);
+	op_step(op);
 	return 1;
 }
 
@@ -410,7 +207,7 @@ add_child(struct op *op, struct pxar *p, char *out, size_t *len)
 	if (rc == -EBADMSG || rc == -EIO) {	/* not even a name */
 		op->dir->bad++;
 		op->off++;
-		step(op);
+		op_step(op);
 		return 1;
 	}
 	if (rc == 0 && (rc = pxar_resolve(p, &c, &px)) == 0)
@@ -422,7 +219,7 @@ add_child(struct op *op, struct pxar *p, char *out, size_t *len)
 static int
 run_readdir(struct op *op)
 {
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	struct pxdir *d = op->dir;
 	size_t len = 0;
 	char *out;
@@ -432,7 +229,7 @@ run_readdir(struct op *op)
 	if (op->mark != d->progress)
 		op->have = 0;
 	while ((rc = pxdir_load(d, &p)) > 0)
-		step(op);
+		op_step(op);
 	op->mark = d->progress;
 	if (rc < 0)
 		return rc;
@@ -462,7 +259,7 @@ static int
 run_open(struct op *op)
 {
 	struct fuse_file_info fi = { .flags = O_RDONLY, .keep_cache = 1, .noflush = 1 };
-	struct pxar p = archive(op);
+	struct pxar p = op_archive(op);
 	struct pxar_stat px;
 	struct file *f = op->file;
 	int rc;
@@ -487,6 +284,8 @@ do_init(void *ctx, struct fuse_conn_info *conn)
 
 	fusedev_background(conn, fs->conf.background);
 	conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS);
+	/* Attributes with every name: they were read anyway. */
+	conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
 }
 
 static void
