@@ -29,9 +29,13 @@
 #define CACHE_DEFAULT (64ull << 20)
 #define CACHE_MIN (8ull << 20)
 
+/* An index larger than this is put on a disk, if there is one: 32 bytes for 4 MiB of an image. */
+#define INDEX_RAM (16u << 20)
+
 /* Fetching. */
 #define LOADS_MAX 64			/* chunks on their way at once, at most */
 #define WORKERS_MAX 64
+#define RAW_KEPT (2u << 20)		/* bytes of a raw blob's buffer that keep their memory */
 #define STORE_READERS 4			/* threads that open chunk files */
 #define STORE_DEPTH 16			/* chunk files open at once: keeps disks busy */
 

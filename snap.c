@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "blob.h"
@@ -15,6 +17,7 @@
 #include "log.h"
 #include "sha256.h"
 #include "snap.h"
+#include "spill.h"
 
 /* ---- manifest ---- */
 
@@ -200,22 +203,45 @@ snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
 	return 0;
 }
 
+/* An index of many TiB is better not in memory. */
+static void
+put_away(struct archive *a, size_t len)
+{
+	const char *const dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp" };
+	uint8_t *p;
+
+	if (len <= INDEX_RAM || (p = spill(a->bytes, len, dirs, 3)) == NULL)
+		return;
+	free(a->bytes);
+	a->bytes = p;
+	a->mapped = len;
+}
+
 int
 snap_index(struct snap *s, const struct manifest_file *f, struct archive *a, struct err *e)
 {
+	struct sysinfo si = { .totalram = SIZE_MAX / 2, .mem_unit = 1 };
 	struct err why;
+	uint64_t max;
 	size_t len;
 	int rc;
 
 	memset(a, 0, sizeof(*a));
 	a->file = f;
-	if ((rc = s->source->ops->file(s->source, f->name, SIZE_MAX / 2, &a->bytes, &len, e)) < 0) {
+	sysinfo(&si);
+	max = (uint64_t)si.totalram * si.mem_unit / 4 * 3;
+	if ((rc = s->source->ops->file(s->source, f->name, max, &a->bytes, &len, e)) < 0) {
+		if (rc == -EFBIG)
+			err_set(e, ST_FAIL, rc, "%s: the index does not fit into this machine's memory", f->name);
 		if (rc == -ENOENT)
 			err_set(e, ST_DAMAGED, rc, "%s: is in the manifest but not in the snapshot", f->name);
 		return rc;
 	}
+	put_away(a, len);
 	if ((rc = index_parse(a->bytes, len, f, &a->index, &why)) < 0)
 		return err_set(e, why.status, rc, "%s: %s", f->name, why.text);
+	if (a->mapped)
+		madvise(a->bytes, a->mapped, MADV_DONTNEED);	/* until it is wanted again */
 	index_learn_zero(&a->index, snap_key(s));
 	return 0;
 }
@@ -268,8 +294,12 @@ snap_blob(struct snap *s, const struct manifest_file *f, uint8_t **out, size_t *
 void
 archive_free(struct archive *a)
 {
-	free(a->bytes);
+	if (a->mapped)
+		spill_free(a->bytes, a->mapped);
+	else
+		free(a->bytes);
 	a->bytes = NULL;
+	a->mapped = 0;
 }
 
 void

@@ -27,6 +27,7 @@ struct snap {
 struct archive {
 	const struct manifest_file *file;	/* the manifest's */
 	uint8_t *bytes;			/* the index file */
+	size_t mapped;			/* its bytes, when it lies on a disk; 0: in memory */
 	struct index index;
 };
 
