@@ -93,6 +93,9 @@ give_buf(struct load *l)
 
 	if (l->req.buf == NULL)
 		return;
+	/* Not every buffer shall grow to the largest blob it ever had. */
+	if (l->req.len > RAW_KEPT)
+		madvise(l->req.buf + RAW_KEPT, l->req.cap - RAW_KEPT, MADV_DONTNEED);
 	pthread_mutex_lock(&f->lock);
 	f->buf[f->bufs++] = l->req.buf;
 	pthread_mutex_unlock(&f->lock);
