@@ -245,7 +245,7 @@ command(char *line, FILE *out)
 		snprintf(err, sizeof(err), "what is %s?", words[0]);
 	if (err[0])
 		fprintf(out, "error: %s\n", err);
-	else
+	else if (out == stdout)
 		fputs("ok\n", out);
 	return err[0] ? -1 : 0;
 }

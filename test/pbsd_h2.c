@@ -333,7 +333,7 @@ on_invalid(nghttp2_session *s, const nghttp2_frame *frame, int why, void *ctx)
 	struct h2 *h = ctx;
 
 	(void)s;
-	if (why != NGHTTP2_ERR_REFUSED_STREAM || h->settings_due == 0)	/* else see on_sent() */
+	if (why != NGHTTP2_ERR_REFUSED_STREAM || h->settings_due == 0)	/* else it cannot know the new limit yet */
 		violation(h->c->id, "frame type %d on stream %d: %s", frame->hd.type, frame->hd.stream_id, nghttp2_strerror(why));
 	return 0;
 }
@@ -349,7 +349,7 @@ on_sent(nghttp2_session *s, const nghttp2_frame *frame, void *ctx)
 		violation(h->c->id, "%s: %.*s", nghttp2_http2_strerror(frame->goaway.error_code), (int)frame->goaway.opaque_data_len,
 		    (const char *)frame->goaway.opaque_data);
 	if (frame->hd.type == NGHTTP2_RST_STREAM && !(st && st->body && st->body->rule.kind == RULE_RST) &&
-	    !(frame->rst_stream.error_code == NGHTTP2_REFUSED_STREAM && h->settings_due > 0))	/* it cannot know the new limit yet */
+	    frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM)	/* on_invalid() has judged that */
 		violation(h->c->id, "stream %d reset: %s", frame->hd.stream_id, nghttp2_http2_strerror(frame->rst_stream.error_code));
 	return 0;
 }

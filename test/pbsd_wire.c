@@ -338,13 +338,14 @@ int
 wire_step(struct wire *w, int64_t deadline)
 {
 	struct pollfd p[2];
-	int empty, full = wire_room(w) == 0;
+	int empty;
+	size_t unsent = wire_pending(w);
 
 	flush(w);
 	if (w->dead)
 		return -1;
-	if (release(w) || (full && wire_room(w) > 0))
-		return 0;		/* who waits for one of these goes on */
+	if (release(w) || (unsent > 0 && wire_pending(w) == 0))
+		return 0;		/* who waits for one of these (there is room only now) goes on */
 	empty = w->weather.rtt > 0 || w->held ? w->held_bytes < HELD_MAX : w->in_head == w->in_tail;
 	p[0].fd = w->fd;
 	p[0].events = (short)((empty && !w->frozen && !w->eof ? POLLIN : 0) |

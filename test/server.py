@@ -189,5 +189,5 @@ class Server:
             texts = self.stats()['violation_texts']
         status = self.stop()
         if kind is None:
-            assert texts == []
+            assert not texts, texts
             assert status == 0, f'pbsd ended with {status}'
