@@ -195,7 +195,7 @@ fuzz:
 # Another architecture's program, its unit tests under an emulator.
 arm64: build/arm64/cc
 	$(need) arm64 $(build) test
-	@$(MAKE) CC=build/arm64/cc B=build/arm64 L=build/arm64/lib all tests
+	@$(MAKE) CC=build/arm64/cc B=build/arm64 L=build/arm64/lib SIZE_MAX=655360 all tests
 	BUILD=build/arm64 RUNNER=qemu-aarch64-static $(pytest) $(c_tests)
 build/arm64/cc:
 	@./deps.sh cross build/arm64 arm64 aarch64
