@@ -449,7 +449,7 @@ def test_violations_are_seen():
         'magic': lambda s: bad_preface(s),
         'FRAME_SIZE': lambda s: in_session(s, lambda h: (h.send(SETTINGS, 1, 0, b'123456'), quiet(h, 0.2))),
         'PROTOCOL_ERROR': lambda s: in_session(s, lambda h: (h.send(DATA, 0, 0, b'x'), quiet(h, 0.2))),
-        'REFUSED|PROTOCOL': lambda s: in_session(s, too_many),
+        'REFUSED|PROTOCOL': lambda s: (s.command('set delay 500'), in_session(s, too_many)),
     }
     for text, act in cases.items():
         with Server(STORE, violations=True) as server:
