@@ -22,7 +22,7 @@ from server import SECRETS, Server, certificate
 pytestmark = pytest.mark.root
 SNAP, DISK = f'vm/7/{T1}', 'disk.img'
 CHUNK = 256 << 10
-RATE = 30_000_000			# bytes/s: a fault has time to happen while the image is read
+RATE = 60_000_000			# bytes/s: a fault has time to happen while the image is read
 
 
 def map_from(place, server, snapshot=SNAP, archive=DISK, auth='test@pbs!tok', env=None, **kw):
