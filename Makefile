@@ -75,7 +75,8 @@ CFLAGS = -Os -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tab
 	-fstack-protector-strong
 hot := sha256 crc32 gcm blob scrypt fetch image
 $(hot:%=$B/%.o): CFLAGS += -O2
-LDFLAGS = -static -Wl,--gc-sections -Wl,-z,noseparate-code
+# (musl does nothing with RELRO in a static program; it would cost a page.)
+LDFLAGS = -static -Wl,--gc-sections -Wl,-z,noseparate-code,-z,norelro
 else
 CFLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
 	-fsanitize=$(if $(filter fuzz,$(MODE)),fuzzer-no-link$(comma))address,undefined

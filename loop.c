@@ -175,6 +175,18 @@ open_control(struct err *e)
 	    "(try: modprobe loop)", path, strerror(-rc));
 }
 
+int
+loop_check(struct err *e)
+{
+	int fd = open_control(e), rc = fd < 0 ? fd : 0;
+
+	if (fd >= 0 && ioctl(fd, LOOP_CTL_GET_FREE) < 0)
+		rc = err_set(e, ST_FAIL, -errno, "no free loop device: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
 static void
 fill_info(struct loop_info64 *info, const struct loop_conf *c)
 {

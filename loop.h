@@ -29,6 +29,9 @@ struct loop_conf {
  * where /dev is not managed. Loads no module here. On success l->fd is open. Errors name what is missing (loop-control, module, free device). */
 int loop_attach(const struct loop_conf *c, struct loop *l, struct err *e);
 
+/* Could one be attached? Changes nothing, but may make the node of loop-control and a free device. */
+int loop_check(struct err *e);
+
 /* Detaches and waits (at most timeout_ms) until the device has no backing file any more. Closes l->fd. 0, -EBUSY when it
  * is still held after that (autoclear is then set), else a negative errno. */
 int loop_detach(struct loop *l, int timeout_ms, struct err *e);

@@ -13,7 +13,7 @@
 #include "opt.h"
 
 #define CMD_SOURCE (CMD_MAP | CMD_MOUNT | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
-#define CMD_REPO (CMD_SOURCE | CMD_LIST | CMD_KEY)
+#define CMD_REPO (CMD_SOURCE | CMD_CHECK | CMD_LIST | CMD_KEY)
 #define CMD_ALL (~0)
 
 struct command_info {
@@ -39,6 +39,8 @@ static const struct command_info commands[] = {
 	    "Asks before it overwrites what is not empty; a script says --yes. What could not\n"
 	    "be read is named and left as it was, with exit status 5.\n" },
 	{ CMD_VERIFY, "verify", "SNAPSHOT [ARCHIVE...]", "read and check everything", 1, OPERANDS_MAX, NULL },
+	{ CMD_CHECK, "check", "[SNAPSHOT [ARCHIVE]]", "why it does not work, and how fast it would be", 0, 2,
+	    "Without SNAPSHOT tries the newest. Status 0 only if map would work.\n" },
 	{ CMD_KEY, "key", "show|recover ...", "what a key file tells; a key by the master key", 2, 3,
 	    "show FILE: fingerprint, protection and hint of a key file or paper key.\n"
 	    "recover --master PRIVATE.pem SNAPSHOT|BLOB [OUT]: the key of a backup,\n"
@@ -84,7 +86,7 @@ static const struct option_info options[] = {
 	{ O_NO_BACKGROUND, "no-background", NULL, CMD_MAP, "12 requests in flight, not 64" },
 	{ O_NO_LARGE, "no-large-reads", NULL, CMD_MAP, "requests of 128 KiB, not 1 MiB" },
 	{ O_MASTER, "master", "FILE", CMD_KEY, "the RSA private key, in PEM" },
-	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST | CMD_KEY, "print JSON" },
+	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST | CMD_KEY | CMD_CHECK, "print JSON" },
 	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
 	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
 	{ O_VERIFY, "verify", NULL, CMD_RESTORE, "read back and compare" },

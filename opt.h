@@ -19,6 +19,7 @@ enum command {
 	CMD_COMPLETION = 1 << 6,
 	CMD_MOUNT = 1 << 7,
 	CMD_KEY = 1 << 8,
+	CMD_CHECK = 1 << 9,
 };
 
 #define OPERANDS_MAX 64

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "completion.h"
+#include "check.h"
 #include "conf.h"
 #include "config.h"
 #include "err.h"
@@ -43,6 +44,8 @@ run(const struct opts *o, struct err *e)
 	case CMD_UNMAP:
 		u.what = o->operands ? o->operand[0] : NULL;
 		return unmap_run(&u, e) < 0 ? (int)e->status : ST_DONE;
+	case CMD_CHECK:
+		return check_run(o);
 	case CMD_KEY:
 		return keycmd_run(o, e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_COMPLETION:

@@ -298,7 +298,10 @@ session_file(struct source *src, const char *name, uint64_t max, uint8_t **out, 
 	struct file_req f = { .path = "/download", .name = name, .max = max };
 	int rc;
 
-	if ((rc = http_query(f.path, sizeof(f.path), "file-name", name)) < 0)
+	/* What begins with a slash is no file's name but a path of the protocol. */
+	if (name[0] == '/')
+		snprintf(f.path, sizeof(f.path), "%s", name);
+	else if ((rc = http_query(f.path, sizeof(f.path), "file-name", name)) < 0)
 		return err_set(e, ST_USAGE, rc, "the name is too long");
 	if ((f.event = eventfd(0, EFD_CLOEXEC)) < 0)
 		return err_set(e, ST_FAIL, -errno, "eventfd: %s", strerror(errno));

@@ -27,6 +27,8 @@ struct session_conf {
 /* Connects to nothing yet: the first of snapshots(), session_get() and open() does, and what is wrong is said there. */
 int session_open(const struct session_conf *conf, struct source **out, struct err *e);
 
+/* Its file() also takes "/speedtest": 1 MiB of nothing, for measuring. */
+
 /* GET of an API path of the server, for what a source has no function for: see api_get(). */
 int session_get(struct source *src, const char *target, int (*body)(void *ctx, const uint8_t *p, size_t n), void *ctx,
     struct err *e);
