@@ -48,6 +48,7 @@ static struct {
 	int keep_stdin;
 } server = { .listener = -1, .version = "all" };
 
+/* The reader protocol begins in HTTP/1.1: a client that offers h2 might be given it by a proxy. */
 static int
 refuse_h2(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in, unsigned inlen, void *arg)
 {
@@ -61,6 +62,7 @@ refuse_h2(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsi
 	return SSL_TLSEXT_ERR_NOACK;
 }
 
+/* RFC 6066 allows names only; some servers refuse the rest. */
 static int
 check_name(SSL *ssl, int *alert, void *arg)
 {
@@ -126,6 +128,7 @@ parse_listen(const char *s)
 	return inet_pton(AF_INET, host, &a4->sin_addr) == 1 && (ntohl(a4->sin_addr.s_addr) >> 24) == 127 ? 0 : -1;
 }
 
+/* The port that was chosen at the first start is kept by all later ones. */
 static int
 start_listening(void)
 {
@@ -168,6 +171,7 @@ rights_of(const char *word)
 	return -1;
 }
 
+/* Connections that exist keep their certificate. */
 static const char *
 tls_command(char **words, int n)
 {
@@ -183,6 +187,7 @@ tls_command(char **words, int n)
 	return context() == 0 ? "" : "certificate, key or ciphers not usable";
 }
 
+/* As a restarted service: everything is cut, nothing listens for a while. Tickets and counters stay. */
 static void
 restart(int64_t ms)
 {
@@ -274,6 +279,7 @@ read_commands(void)
 	return have < sizeof(buf) - 1 ? 0 : -1;
 }
 
+/* Commands and new connections; everything else happens in the threads. */
 static void
 loop(int signals)
 {

@@ -37,6 +37,7 @@ answer_data(struct answer *a, json_t *data, int chunked)
 	json_decref(o);
 }
 
+/* 0, or -1 when the query is malformed, which is then the answer. */
 static int
 get_place(const struct request *r, struct answer *a, struct place *p)
 {
@@ -73,6 +74,7 @@ owns(const struct caller *who, const char *dir)
 	return strcmp(line, who->id) == 0 || (strncmp(line, who->id, strlen(who->id)) == 0 && line[strlen(who->id)] == '!');
 }
 
+/* snapshots come chunked and the rest with a length, as recorded. */
 static void
 lists(const struct request *r, struct answer *a, const char *what)
 {
@@ -120,6 +122,7 @@ datastore(const struct request *r, struct answer *a, const struct caller *who, c
 		lists(r, a, what);
 }
 
+/* Only stores on which the caller has some right are listed. */
 static void
 stores(struct answer *a, const struct caller *who)
 {
@@ -156,6 +159,7 @@ proxied(const struct request *r, struct answer *a)
 	return 0;
 }
 
+/* The order of the checks is the real server's: who sees two errors sees the same one. */
 static void
 reader(const struct request *r, struct answer *a, const struct caller *who)
 {

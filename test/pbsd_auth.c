@@ -98,6 +98,7 @@ sign(const char *text, const EVP_MD *md, char out[128])
 	out[strcspn(out, "=")] = '\0';
 }
 
+/* "PBS:WHO:TIME::SIGNATURE", the time in hex, as real tickets have it. */
 static void
 ticket_make(const char *what, char *out, size_t cap)
 {
@@ -146,6 +147,7 @@ login_field(const struct request *r, const char *name, char *out, size_t cap)
 	return n < 0 || (size_t)n >= cap ? -1 : 0;
 }
 
+/* For Set-Cookie: a ticket holds ":", "/" and "+". */
 static void
 percent_encode(const char *s, char *out, size_t cap)
 {
@@ -160,6 +162,7 @@ percent_encode(const char *s, char *out, size_t cap)
 	out[n] = '\0';
 }
 
+/* With a second factor wanted the ticket is good for answering the challenge only. */
 static void
 give_ticket(const struct request *r, struct answer *a, const char *user, int tfa)
 {
@@ -243,6 +246,7 @@ cookie_ticket(const struct request *r, char *out, size_t cap)
 	return 0;
 }
 
+/* Both "PBSAPIToken=ID:SECRET" and "PBSAPIToken ID:SECRET" are taken. */
 static int
 token_who(const char *p, char *id, size_t cap)
 {

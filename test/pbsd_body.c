@@ -8,6 +8,7 @@
 
 #include "pbsd_body.h"
 
+/* Rules that happen at a byte are only noted here; the session does them when that byte is due. */
 static void
 apply(struct body *b, const struct rule *r)
 {

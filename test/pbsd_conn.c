@@ -66,6 +66,7 @@ conn_take_kick(struct conn *c, struct kick *k)
 	return yes;
 }
 
+/* The eventfd belongs to the connection, which cannot go while we hold the lock. */
 static void
 wake(struct conn *c)
 {
@@ -140,6 +141,7 @@ pretend(struct conn *c, enum front f)
 	}
 }
 
+/* From the first byte to the last: each step may end it. */
 static void
 serve(struct conn *c, SSL_CTX *ctx)
 {
@@ -157,6 +159,7 @@ serve(struct conn *c, SSL_CTX *ctx)
 	wire_finish(c->wire);
 }
 
+/* Nothing may be owned any more when `running` falls: the process may exit then. */
 static void *
 thread(void *arg)
 {

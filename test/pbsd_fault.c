@@ -103,6 +103,7 @@ breakpoint_take(void)
 	return yes;
 }
 
+/* Counts the request, whether the rule strikes or not. */
 static int
 rule_hits(struct rule *r, int what, const char *name)
 {
@@ -173,6 +174,7 @@ count(enum counter c, int64_t n)
 	atomic_fetch_add_explicit(&counters[c], n, memory_order_relaxed);
 }
 
+/* There is room for one more: count_digest() sees to it. */
 static void
 seen_add(const uint8_t digest[32], int64_t n)
 {
@@ -282,6 +284,7 @@ number(const char *s, int64_t *v)
 	return *s && !*end ? 0 : -1;
 }
 
+/* All settings are non-negative, so -1 can stand for what was not understood. */
 static int
 set_one(const char *name, const char *value, char *err, size_t cap)
 {
@@ -323,6 +326,7 @@ times_of(const char *s, int64_t *v)
 	return 0;
 }
 
+/* Keys: nth times at code ms by text digest file on=chunk|file|any; in text "+" stands for a blank. */
 static int
 rule_word(struct rule *r, const char *w)
 {
@@ -358,6 +362,7 @@ rule_word(struct rule *r, const char *w)
 	return -1;
 }
 
+/* Once, for chunks, before the headers: unless the words say otherwise. */
 static int
 rule_add(char **words, int n, char *err, size_t cap)
 {
@@ -409,6 +414,7 @@ break_set(char **words, int n, char *err, size_t cap)
 	return 0;
 }
 
+/* Connections that are open stay counted as open. */
 static void
 zero(void)
 {

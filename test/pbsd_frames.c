@@ -94,6 +94,7 @@ static const struct row {
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
+/* The length field may lie: `says`. */
 static size_t
 put_frame(uint8_t *p, uint8_t type, uint8_t flags, uint32_t stream, const void *payload, size_t len, size_t says)
 {

@@ -50,6 +50,7 @@ struct h2 {
 	int64_t settings_sent, ping_sent;	/* ms; 0: all answered */
 };
 
+/* A wrong name is the test's fault, but must not pass for a fault that was survived. */
 static void
 push_named(struct h2 *h, const char *name, int32_t stream)
 {
@@ -78,6 +79,7 @@ push_frame(struct h2 *h, const uint8_t *p, size_t n)
 		out_bytes(h->out, p, n);
 }
 
+/* nghttp2 believes the payload sent; it leaves as there is room. */
 static int
 on_send_data(nghttp2_session *s, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source, void *ctx)
 {
@@ -117,6 +119,7 @@ strike(struct h2 *h, struct stream *st)
 	}
 }
 
+/* Reads nothing: says how much of the body comes next, and does what the rule wants at this byte. */
 static ssize_t
 on_read(nghttp2_session *s, int32_t id, uint8_t *buf, size_t length, uint32_t *flags, nghttp2_data_source *source, void *ctx)
 {
@@ -141,6 +144,7 @@ on_read(nghttp2_session *s, int32_t id, uint8_t *buf, size_t length, uint32_t *f
 	return (ssize_t)length;
 }
 
+/* As large as the client's frames and windows allow, like the real server; never across the byte where a rule strikes. */
 static ssize_t
 on_read_length(nghttp2_session *s, uint8_t type, int32_t id, int32_t session_window, int32_t stream_window, uint32_t max, void *ctx)
 {
@@ -157,6 +161,7 @@ on_read_length(nghttp2_session *s, uint8_t type, int32_t id, int32_t session_win
 	return left > 0 ? (ssize_t)left : 1;
 }
 
+/* Any length up to what was set, so that no frame is like the last one. */
 static ssize_t
 on_padding(nghttp2_session *s, const nghttp2_frame *frame, size_t max, void *ctx)
 {
@@ -170,6 +175,7 @@ on_padding(nghttp2_session *s, const nghttp2_frame *frame, size_t max, void *ctx
 	return (ssize_t)(want < max ? want : max);
 }
 
+/* Fields in the recorded order; files have no content-length. */
 static void
 submit_head(struct h2 *h, struct stream *st)
 {
@@ -239,6 +245,7 @@ request(struct h2 *h, struct stream *st)
 	st->complete = 1;
 }
 
+/* A stream is counted as open until nghttp2 closes it: what MAX_CONCURRENT_STREAMS is about. */
 static int
 on_begin_headers(nghttp2_session *s, const nghttp2_frame *frame, void *ctx)
 {
@@ -327,6 +334,7 @@ on_frame(nghttp2_session *s, const nghttp2_frame *frame, void *ctx)
 	return 0;
 }
 
+/* The library's judgement is the check: its rules are RFC 9113's. */
 static int
 on_invalid(nghttp2_session *s, const nghttp2_frame *frame, int why, void *ctx)
 {
@@ -378,6 +386,7 @@ on_close(nghttp2_session *s, int32_t id, uint32_t code, void *ctx)
 	return 0;
 }
 
+/* All that is sent must be acknowledged: see reckon(). */
 static void
 settings(struct h2 *h, const nghttp2_settings_entry *v, size_t n)
 {
@@ -386,6 +395,7 @@ settings(struct h2 *h, const nghttp2_settings_entry *v, size_t n)
 	h->settings_sent = now_ms();
 }
 
+/* Settings and window as recorded. */
 static int
 session_new(struct h2 *h)
 {
@@ -418,6 +428,7 @@ session_new(struct h2 *h)
 	return 0;
 }
 
+/* Raw frames, in a row, as long as there is room; the real ones come in between. */
 static void
 flood(struct h2 *h)
 {

@@ -131,6 +131,7 @@ parse_header(struct request *r, char *p)
 	return is_token(p) ? 0 : -1;
 }
 
+/* Strict: CRLF only, no folding, exactly one Host. */
 static int
 parse_head(struct request *r, char *p)
 {
@@ -264,6 +265,7 @@ write_body(struct conn *c, const struct answer *a)
 	return wire_put(c->wire, "0\r\n\r\n", 5);
 }
 
+/* Order of the fields as recorded. */
 static int
 write_answer(struct conn *c, const struct answer *a, int closing)
 {

@@ -119,6 +119,7 @@ out_flush(struct out *o)
 	o->staged = 0;
 }
 
+/* Payload first, then the padding. */
 static void
 fill(struct item *i, uint8_t *to, size_t n)
 {

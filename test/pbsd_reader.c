@@ -64,6 +64,7 @@ put(struct reader *r, const uint8_t digest[32])
 	memcpy(r->set[i], digest, 32);
 }
 
+/* Doubles at half full, so that slot() always ends. */
 static void
 allow(void *ctx, const uint8_t digest[32])
 {
@@ -98,6 +99,7 @@ reply_text(struct reply *a, int status, const char *text)
 	a->typed = a->with_length = 1;
 }
 
+/* The file stays open until the body is sent: deleting it meanwhile changes nothing, as with the real server's copy in memory. */
 static int
 open_body(struct reply *a, const char *path)
 {
@@ -112,6 +114,7 @@ open_body(struct reply *a, const char *path)
 	return 0;
 }
 
+/* An index registers its chunks when it is asked for, not when it has been sent. */
 static void
 download(struct reader *r, const char *query, struct reply *a)
 {
@@ -137,6 +140,7 @@ download(struct reader *r, const char *query, struct reply *a)
 	}
 }
 
+/* The violation is for the tests; the answer is the real one, late. */
 static void
 chunk(struct reader *r, const char *query, int64_t auth_delay, struct reply *a)
 {

@@ -99,6 +99,7 @@ slurp(const char *dir, const char *name, size_t *len)
 	return p;
 }
 
+/* NULL when there is none or it cannot be read: the snapshot is then listed without its sizes. */
 static json_t *
 read_manifest(const char *dir, size_t *raw_len)
 {
@@ -120,6 +121,7 @@ read_manifest(const char *dir, size_t *raw_len)
 	return m;
 }
 
+/* The two lists have the same fields in different orders. */
 static void
 add_file(json_t *files, const char *name, const char *crypt, json_int_t size, int sorted)
 {
@@ -206,6 +208,7 @@ owner(const char *group)
 	return o;
 }
 
+/* What the manifest's unprotected part says of the snapshot. */
 static void
 describe(json_t *o, json_t *m, const char *dir, size_t raw_len)
 {
@@ -232,6 +235,7 @@ describe(json_t *o, json_t *m, const char *dir, size_t raw_len)
 		json_object_set_new(o, "size", json_integer(total));
 }
 
+/* -1 for what is no snapshot's name. */
 static int64_t
 parse_time(const char *name)
 {
@@ -277,6 +281,7 @@ group_snapshots(json_t *list, const char *group, const char *type, const char *i
 	json_decref(who);
 }
 
+/* Unfinished snapshots do not count, as with the real server. */
 static void
 group_summary(json_t *list, const char *group, const char *type, const char *id)
 {
@@ -358,6 +363,7 @@ store_groups(const char *ns)
 	return each_group(ns, "", "", group_summary);
 }
 
+/* Depth first, each before its children. */
 static void
 add_namespaces(json_t *list, const char *ns, int64_t depth)
 {

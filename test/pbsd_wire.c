@@ -63,6 +63,7 @@ now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* -1 when there is no room, which wire_room() rules out. */
 static int
 append(struct wire *w, const void *p, size_t n)
 {
@@ -84,6 +85,7 @@ bio_write(BIO *b, const char *p, int n)
 	return r;
 }
 
+/* OpenSSL's view: what has been released so far, and the end only after that. */
 static int
 bio_read(BIO *b, char *p, int n)
 {
@@ -226,6 +228,7 @@ allowed(struct wire *w, size_t n)
 	return (size_t)want;
 }
 
+/* Sends until the kernel, a limit or the breakpoint says stop. */
 static void
 flush(struct wire *w)
 {
@@ -273,6 +276,7 @@ release(struct wire *w)
 	return 1;
 }
 
+/* With distance to emulate, bytes go to the end of the queue, even if it has just been set to zero: order stays. */
 static void
 receive(struct wire *w)
 {
@@ -308,6 +312,7 @@ receive(struct wire *w)
 	}
 }
 
+/* A breakpoint that is new counts from here. */
 static void
 woke(struct wire *w)
 {
@@ -320,6 +325,7 @@ woke(struct wire *w)
 	w->woken(w->ctx);
 }
 
+/* For poll(): the earliest of the deadline, the next release, and new tokens of the limit. */
 static int
 wait_time(const struct wire *w, int64_t deadline)
 {
