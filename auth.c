@@ -46,9 +46,13 @@ auth_stale(const struct auth *a, int64_t now)
 }
 
 int
-auth_renew(const struct auth *a, int64_t now)
+auth_renew(struct auth *a, int64_t now)
 {
-	return !a->is_token && is_ticket(a->secret) && a->cookie[0] && now - a->since > TICKET_RENEW;
+	if (a->is_token || !is_ticket(a->secret) || !a->cookie[0] || now - a->since <= TICKET_RENEW ||
+	    (a->tried && now - a->tried < BACKOFF_REFUSED))
+		return 0;
+	a->tried = now;
+	return 1;
 }
 
 void
@@ -143,8 +147,10 @@ auth_login_end(struct auth_login *l, struct auth *a, int64_t now, struct err *e)
 			strcpy(a->cookie, l->cookie);
 		} else {
 			strcpy(a->cookie, own);
-			if ((rc = http_escape(a->cookie, sizeof(a->cookie), l->row.ticket)) < 0)
+			if ((rc = http_escape(a->cookie, sizeof(a->cookie), l->row.ticket)) < 0) {
+				a->cookie[0] = 0;
 				err_set(e, ST_FAIL, rc, "the server's ticket is too long");
+			}
 		}
 		strcpy(a->csrf, l->row.csrf);
 		if (is_ticket(a->secret) && l->row.ticket[0] && strlen(l->row.ticket) < sizeof(a->secret))

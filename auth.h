@@ -20,6 +20,7 @@ struct auth {
 	char cookie[COOKIE_MAX];	/* "PBSAuthCookie=…"; empty: not logged in */
 	char csrf[256];
 	int64_t since;			/* clock_ms() of the login */
+	int64_t tried;			/* and of the last try to renew the ticket */
 };
 
 /* A secret that begins as a ticket does is one, and each new ticket takes its place. -EINVAL, ST_USAGE: too long. */
@@ -28,8 +29,8 @@ void auth_wipe(struct auth *a);
 
 /* Is a login needed before a connection is made now? */
 int auth_stale(const struct auth *a, int64_t now);
-/* Is it time for a new ticket, lest the only secret we have expires? */
-int auth_renew(const struct auth *a, int64_t now);
+/* Is it time to try for a new ticket, lest the only secret we have expires? Not again at once after a yes. */
+int auth_renew(struct auth *a, int64_t now);
 
 /* Adds the header fields that prove who we are. */
 void auth_fields(const struct auth *a, struct http_out *o);
