@@ -70,11 +70,15 @@ CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. $(if $(MODE),,-isystem $L/i
 	$(patsubst -I%,-isystem %,$(BEARSSL_CFLAGS) $(FUSE_CFLAGS) $(ZSTD_CFLAGS))
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla $(WERROR)
 ifeq ($(MODE),)
-# Small, but for what a byte's way goes through.
+# Small, but for what a byte's way goes through.  The program is optimized as
+# a whole; tests are linked from the same objects as they are.
 CFLAGS = -Os -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fstack-protector-strong
 hot := sha256 crc32 gcm blob scrypt fetch image
 $(hot:%=$B/%.o): CFLAGS += -O2
+$B/%.o: CFLAGS += $(lto) $(if $(lto),-ffat-lto-objects)
+lto := $(if $(findstring clang,$(CC)),,-flto=auto)
+nolto := $(if $(lto),-fno-lto)
 # (musl does nothing with RELRO in a static program; it would cost a page.)
 LDFLAGS = -static -Wl,--gc-sections -Wl,-z,noseparate-code,-z,norelro
 else
@@ -84,7 +88,7 @@ endif
 # What gcc sees of this depends on what it inlines; texts are cut on purpose.
 WARN += $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 compile = $(CC) -std=c11 $(CPPFLAGS) $(WARN) $(CFLAGS) -MMD -MP -c -o $@ $<
-link = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+link = $(CC) $(CFLAGS) $(nolto) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 src := $(filter-out pbsmap.c,$(wildcard *.c))
 obj := $(src:%.c=$B/%.o)
@@ -107,7 +111,7 @@ objects: $(obj)
 
 $(BIN): pbsmap.c $B/pbsmap.a
 	@$(MAKE) objects $B/pbsmap.o
-	$(CC) $(CFLAGS) $(LDFLAGS) $(if $(MODE),,-s) -o $@.new $B/pbsmap.o $B/pbsmap.a $(LIBS)
+	$(CC) $(CFLAGS) $(lto) $(LDFLAGS) $(if $(MODE),,-s) -o $@.new $B/pbsmap.o $B/pbsmap.a $(LIBS)
 	@$(if $(MODE),,$(assert_static))
 	@mv $@.new $@
 
