@@ -34,6 +34,7 @@ struct sample {
 	struct check *c;
 	struct piece piece[CHUNKS];
 	unsigned count;
+	int pending;			/* answers may still come */
 	size_t cap;			/* of each buffer */
 	uint64_t data, raw;		/* bytes in all */
 	uint64_t read, decode, line;	/* bytes of data a second; 0: unknown */
@@ -101,6 +102,7 @@ read_all(struct sample *s)
 		if ((p->req.buf = malloc(s->cap)) == NULL)
 			return -ENOMEM;
 	}
+	s->pending = 1;
 	for (p = s->piece; p < s->piece + s->count; p++) {
 		memcpy(p->req.digest, p->want.digest, 32);
 		p->req.demand = 1;
@@ -113,6 +115,7 @@ read_all(struct sample *s)
 		check_say(s->c, CHECK_FAIL, "chunks", "they do not come within %d s", PATIENCE);
 		return -1;
 	}
+	s->pending = 0;
 	for (p = s->piece; p < s->piece + s->count; p++) {
 		if (p->req.rc == 0 && p->req.pull)
 			p->req.rc = p->req.pull(&p->req);
@@ -245,9 +248,9 @@ check_speed(struct check *c)
 		measure_line(s);
 	if (rc == 0 && s->count)
 		conclude(s);
-	/* Nothing comes any more once the source is closed, and then the process ends: buffers may stay until then. */
-	for (i = 0; rc == 0 && i < s->count; i++)
+	/* What may still be written to stays; the process ends soon. */
+	for (i = 0; !s->pending && i < s->count; i++)
 		free(s->piece[i].req.buf);
-	if (rc == 0)
+	if (!s->pending)
 		free(s);
 }
