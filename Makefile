@@ -156,7 +156,7 @@ build/test/host/%.o: test/%.c Makefile
 
 # The parts of make test.  Each gets what it needs by itself, then tests what
 # $B has.  T= more of pytest's options, as T='-k name -x'.
-T =
+T ?=
 build := build $(if $(shell command -v apt-get),sources)
 need = @CC="$(CC)" PYTHON="$(PYTHON)" ./deps.sh need
 c_tests = $(wildcard test/unit_*.c test/fuzz_*.c)
