@@ -199,8 +199,8 @@ check_fingerprint(const struct manifest *m, const struct key *key, int need_key,
 		hex_colons(want, m->fingerprint, 32);
 	/* Old backups do not say which key it was. */
 	if (key == NULL)
-		return err_set(e, ST_TRUST, -ENOKEY, "the archive is encrypted and there is no key: "
-		    "give --keyfile%s%s", m->has_fingerprint ? " with the key of fingerprint " : "",
+		return err_set(e, ST_TRUST, -ENOKEY, "the snapshot was made with a key, and there is none "
+		    "here: give --keyfile%s%s", m->has_fingerprint ? " with the key of fingerprint " : "",
 		    m->has_fingerprint ? want : "");
 	if (!m->has_fingerprint || memcmp(m->fingerprint, key->fingerprint, 32) == 0)
 		return 0;

@@ -98,6 +98,8 @@ test_signature(void)
 		check_int(manifest_verify(&m, json, len, NULL, 1, &e), -ENOKEY);
 		check_int(e.status, ST_TRUST);
 		check(strstr(e.text, "--keyfile with the key of fingerprint 67:d0:f3:") != NULL);
+		/* One of them is signed alone. */
+		check(strstr(e.text, "encrypted") == NULL);
 		other = key;
 		other.id_key[31] ^= 1;
 		check_int(manifest_verify(&m, json, len, &other, 1, &e), -EACCES);
