@@ -54,7 +54,7 @@ attach(struct assign *a)
 	}
 	/* Partitions that cannot be had do not make the device worthless. */
 	if (part_add(a->loop.fd, a->loop.nr, a->conf.table, &why) < 0)
-		say("%s: partitions: %s", a->loop.path, why.text);
+		say("%s", why.text);
 	close(a->loop.fd);
 	a->loop.fd = -1;
 	return 0;
@@ -208,7 +208,7 @@ assign_free(struct assign *a)
 	pthread_join(a->thread, NULL);
 	/* An attach that came too late. Nobody is served any more, so this thread may wait. */
 	if (detach(a) < 0)
-		say("%s: %s", a->loop.path, a->err.text);
+		say("%s", a->err.text);
 	close(a->event);
 	free(a);
 }

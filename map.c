@@ -260,7 +260,7 @@ take_assign(struct mapping *m)
 		end(m);
 	} else if (task == ASSIGN_DETACH) {
 		if (rc < 0)
-			say("%s: %s", m->loop.path, e.text);
+			say("%s", e.text);
 		m->state = ENDED;
 	}
 	if (m->state == ENDING && !m->assign_busy)

@@ -297,6 +297,17 @@ def test_verbose_stays_in_the_foreground(place):
     assert place.leftovers() == []
 
 
+def test_a_held_device_is_named_once(place):
+    p = subprocess.Popen([PBSMAP, *map(str, place.map_args(place.golden(), *IMAGES['scsi0'][:2], opts=['--verbose']))],
+                         env=place.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    dev = p.stdout.readline().strip()
+    with open(dev, 'rb'):
+        p.send_signal(signal.SIGINT)
+        _, log = p.communicate(timeout=20)
+    assert f'pbsmap: {dev} is still held' in log
+    assert wait_for(lambda: place.leftovers() == [])
+
+
 def test_nothing_inherited_is_kept(place):
     """$(...), ssh and flock wait until the last process closes what it inherited."""
     lock = os.open(place.dir / 'lock', os.O_RDWR | os.O_CREAT)
