@@ -335,6 +335,9 @@ end_process(const struct table *t, const struct run_entry *ent, int force, struc
 		say("process %ld does not end: killing it", (long)ent->pid);
 		rc = run_stop(t->dirfd, ent, SIGKILL, KILL_MS, e);
 	}
+	if (rc == -ETIMEDOUT && !force)
+		err_set(e, ST_FAIL, rc, "process %ld has not ended within %d s (-f kills it)", (long)ent->pid,
+		    END_MS / 1000);
 	return rc;
 }
 

@@ -565,6 +565,7 @@ def test_stopped_mapping_hangs_no_shell(place, force):
         assert r.returncode != DONE or place.leftovers() == []
         if r.returncode != DONE:
             assert str(pid) in r.stderr or m.dev in r.stderr
+            assert '-f kills it' in r.stderr
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
