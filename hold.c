@@ -89,7 +89,6 @@ find_path(const struct hold *h, const char *path)
 	return stat(path, &st) == 0 && S_ISBLK(st.st_mode) ? find_dev(h, st.st_rdev) : NULL;
 }
 
-/* The device first, then its partitions: lists come in the order of finding. */
 /* "sda1" of "sda", "loop0p1" of "loop0"; "sda10" is nothing of "sda1"'s. */
 static int
 is_part_of(const char *name, const char *disk)
@@ -103,6 +102,7 @@ is_part_of(const char *name, const char *disk)
 	return name[n] >= '0' && name[n] <= '9';
 }
 
+/* The device first, then its partitions: lists come in the order of finding. */
 static void
 collect(struct hold *h, const char *name)
 {
