@@ -128,18 +128,27 @@ measure(struct link *l, int64_t now)
 	l->slice = slice > LINK_SLICE_MAX ? LINK_SLICE_MAX : slice < H2_STREAM_WINDOW ? H2_STREAM_WINDOW : (uint32_t)slice;
 }
 
-static int
-check_time(struct link *l, int64_t now, int64_t *deadline, struct err *e)
+/* What is done once a second. It may free places on the wire: comes before ask_fill(). */
+static void
+tick(struct link *l, int64_t now)
 {
-	if (now - l->ticked >= 1000) {
-		measure(l, now);
-		l->ticked = now;
-		h2_tick(&l->h2);
-		ask_expire(l, now);
-		/* What it logs in for is the next connection; this one lives. */
-		if (l->nr == 0 && api_renew(&l->s->api, l->s->cancel, e) < 0)
-			note("%s", e->text);
-	}
+	struct err e;
+
+	if (now - l->ticked < 1000)
+		return;
+	measure(l, now);
+	l->ticked = now;
+	h2_tick(&l->h2);
+	ask_expire(l, now);
+	/* What it logs in for is the next connection; this one lives. */
+	if (l->nr == 0 && api_renew(&l->s->api, l->s->cancel, &e) < 0)
+		note("%s", e.text);
+}
+
+/* Is there a reason to give the connection up? Else *deadline tells when to look again. */
+static int
+check(struct link *l, int64_t now, int64_t *deadline, struct err *e)
+{
 	*deadline = watch(l, now);
 	if (*deadline <= now)
 		return err_set(e, ST_FAIL, -ETIMEDOUT, "%s: nothing heard from the server for %d s", l->s->api.host,
@@ -168,12 +177,13 @@ serve(struct link *l, struct err *e)
 	int rc = 0, want;
 
 	while (rc >= 0) {
+		now = clock_ms();
+		tick(l, now);
 		if (l->refill)
 			ask_fill(l);
-		now = clock_ms();
 		if (l->hungry)
 			ask_credit(l, now);
-		rc = check_time(l, now, &deadline, e);
+		rc = check(l, now, &deadline, e);
 		send_output(l);
 		if (rc < 0)
 			break;
