@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -99,8 +100,8 @@ free_memory(void)
 	FILE *f = fopen("/proc/meminfo", "re");
 
 	while (f && kib < 0 && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %ld", &kib) != 1)
-			kib = -1;
+		if (strncmp(line, "MemAvailable:", 13) == 0)
+			kib = strtol(line + 13, NULL, 10);
 	if (f)
 		fclose(f);
 	return kib < 0 ? -1 : kib >> 10;
@@ -121,11 +122,13 @@ check_memory(struct check *c)
 static void
 check_kernel(struct check *c)
 {
-	unsigned major = 0, minor = 0;
+	unsigned long major, minor;
 	struct utsname u;
+	char *end;
 
 	uname(&u);
-	sscanf(u.release, "%u.%u", &major, &minor);
+	major = strtoul(u.release, &end, 10);
+	minor = *end ? strtoul(end + 1, NULL, 10) : 0;
 	if (major * 1000 + minor < 4004)
 		check_say(c, CHECK_WARN, "kernel", "%s %s: older than 4.4, not tried", u.release, u.machine);
 	else

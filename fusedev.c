@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,23 +17,26 @@
 
 #include "fuse.h"
 #include "log.h"
+#include "modules.h"
+
+#define FUSE_MINOR 229
 
 static char last[256];			/* what libfuse said last, while mounting */
 
 int
 fuse_check(struct err *e)
 {
-	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	int fd = modules_open("fuse", "fuse", FUSE_MINOR);
 
 	if (fd >= 0) {
 		close(fd);
 		return 0;
 	}
-	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-		return err_set(e, ST_FAIL, -errno, "/dev/fuse: %s; the kernel module fuse is missing "
-		    "(modprobe fuse)", strerror(errno));
-	return err_set(e, ST_FAIL, -errno, "/dev/fuse: %s%s", strerror(errno),
-	    errno == EACCES || errno == EPERM ? "; pbsmap must be root" : "");
+	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO)
+		return err_set(e, ST_FAIL, fd, "/dev/fuse: %s; the kernel module fuse is missing "
+		    "(modprobe fuse)", strerror(-fd));
+	return err_set(e, ST_FAIL, fd, "/dev/fuse: %s%s", strerror(-fd),
+	    fd == -EACCES || fd == -EPERM ? "; pbsmap must be root" : "");
 }
 
 void
@@ -56,6 +60,22 @@ log_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 	for (n = strlen(last); n && last[n - 1] == '\n'; n--)
 		last[n - 1] = 0;
 	note("%s", last);
+}
+
+int
+fuse_scan(const char *restrict text, const char *restrict format, ...)
+{
+	unsigned long n;
+	va_list ap;
+	char *end;
+
+	n = strtoul(text, &end, 10);
+	if (strcmp(format, "%u") != 0 || end == text || *end)
+		return 0;
+	va_start(ap, format);
+	*va_arg(ap, unsigned *) = (unsigned)n;
+	va_end(ap);
+	return 1;
 }
 
 void

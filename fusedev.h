@@ -28,6 +28,9 @@ int fusedev_turn(struct fusedev *d, int (*full)(void *ctx), void *ctx);
 /* Unmounts lazily when `mounted` is still set, and ends the session. */
 void fusedev_close(struct fusedev *d);
 
+/* For libfuse, in place of sscanf(): "%u" alone. The real one makes the program 10 KB larger. */
+int fuse_scan(const char *restrict text, const char *restrict format, ...);
+
 /* How many requests the kernel keeps in flight: to be set in init(). */
 void fusedev_background(struct fuse_conn_info *conn, int background);
 

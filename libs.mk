@@ -71,6 +71,7 @@ define fuse_config
 #define HAVE_STRUCT_STAT_ST_ATIM 1
 #include <stdio.h>
 #define perror(text) ((void)0)
+#define sscanf fuse_scan
 #include "fuse_kernel.h"
 #define CUSE_INIT 63
 #pragma weak cuse_lowlevel_init

@@ -1,6 +1,5 @@
 /*
- * Loop devices, attached and detached without losetup, udev or modules loaded
- * from here.  Knows nothing of mappings: a backing file is a path.
+ * Loop devices, attached and detached without losetup or udev.  Knows nothing of mappings: a backing file is a path.
  *
  * Numbers and states come from /sys, which can be asked without opening the
  * device (an open may block); only where /sys is missing is the device asked.
@@ -22,8 +21,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "modules.h"
+
+#include "proc.h"
+
 #define LOOP_MAJOR 7
-#define CONTROL_MAJOR 10
 #define CONTROL_MINOR 237
 #define TRIES 100			/* for a free device; with naps about 4 s */
 #define NR_MAX ((1 << 20) - 1)		/* minor numbers have 20 bits */
@@ -68,26 +70,24 @@ has_sys(void)
 int
 loop_devno(const char *name, dev_t *dev)
 {
-	char path[320], line[64], found[32];
-	unsigned major, minor;
+	char path[320], line[64], *p;
 	int rc = -ENOENT;
 	FILE *f;
 
 	snprintf(path, sizeof path, "/sys/class/block/%s/dev", name);
 	if (read_line(path, line, sizeof line) == 0) {
-		if (sscanf(line, "%u:%u", &major, &minor) != 2)
-			return -ENOENT;
-		*dev = makedev(major, minor);
-		return 0;
+		return proc_devno(line, dev) ? 0 : -ENOENT;
 	}
 	f = has_sys() ? NULL : fopen("/proc/partitions", "re");
 	if (f == NULL)
 		return -ENOENT;
+	/* major, minor, blocks, name */
 	while (rc != 0 && fgets(line, sizeof line, f) != NULL)
-		if (sscanf(line, "%u %u %*u %31s", &major, &minor, found) == 3 &&
-		    strcmp(found, name) == 0) {
-			*dev = makedev(major, minor);
-			rc = 0;
+		if ((p = proc_devno(line, dev)) != NULL) {
+			strtoul(p, &p, 10);
+			p += strspn(p, " ");
+			p[strcspn(p, "\n")] = '\0';
+			rc = strcmp(p, name) == 0 ? 0 : -ENOENT;
 		}
 	fclose(f);
 	return rc;
@@ -153,21 +153,10 @@ static int
 open_control(struct err *e)
 {
 	static const char path[] = "/dev/loop-control";
-	int fd = open(path, O_RDWR | O_CLOEXEC), rc;
+	int rc = modules_open("loop", "loop-control", CONTROL_MINOR);
 
-	/* Opening the node also makes the kernel load the module, if it can. */
-	if (fd < 0 && errno == ENOENT &&
-	    mknod(path, S_IFCHR | 0660, makedev(CONTROL_MAJOR, CONTROL_MINOR)) == 0) {
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0) {
-			rc = errno;
-			unlink(path);
-			errno = rc;
-		}
-	}
-	if (fd >= 0)
-		return fd;
-	rc = -errno;
+	if (rc >= 0)
+		return rc;
 	if (rc == -EACCES || rc == -EPERM)
 		return err_set(e, ST_FAIL, rc, "cannot open %s: %s: only root can map", path,
 		    strerror(-rc));

@@ -59,12 +59,25 @@ unescape_octal(char *s)
 	*out = '\0';
 }
 
+char *
+proc_devno(const char *text, dev_t *dev)
+{
+	char *end;
+	unsigned long major = strtoul(text, &end, 10), minor;
+
+	if (end == text || (*end != ':' && *end != ' '))
+		return NULL;
+	text = end + 1;
+	minor = strtoul(text, &end, 10);
+	*dev = makedev((unsigned)major, (unsigned)minor);
+	return end == text ? NULL : end;
+}
+
 /* "ID PARENT MAJ:MIN ROOT POINT OPTIONS TAGS... - TYPE SOURCE OPTIONS" */
 static int
 parse_mount(char *line, struct proc_mount *m)
 {
 	char *save = NULL, *field[5], *source, *tail = strstr(line, " - ");
-	unsigned major, minor;
 
 	/* Blanks within fields are escaped, so this is the separator. */
 	if (tail == NULL)
@@ -75,9 +88,8 @@ parse_mount(char *line, struct proc_mount *m)
 		if (field[i] == NULL)
 			return -1;
 	}
-	if (sscanf(field[2], "%u:%u", &major, &minor) != 2)
+	if (proc_devno(field[2], &m->dev) == NULL)
 		return -1;
-	m->dev = makedev(major, minor);
 	m->point = field[4];
 	m->type = strtok_r(tail + 3, " \n", &save);
 	source = strtok_r(NULL, " \n", &save);

@@ -19,6 +19,9 @@ int proc_mounts(pid_t pid, int (*fn)(void *ctx, const struct proc_mount *m), voi
 int proc_each(int (*fn)(void *ctx, pid_t pid), void *ctx);
 int proc_fds(pid_t pid, int (*fn)(void *ctx, pid_t pid, const char *fd, const char *link), void *ctx);
 
+/* "MAJOR:MINOR", or with a blank between them: the first character behind it, or NULL. */
+char *proc_devno(const char *text, dev_t *dev);
+
 /* The name (comm) of a process, "?" when unknown. */
 void proc_name(pid_t pid, char *out, size_t cap);
 
