@@ -425,11 +425,20 @@ fetch_fd(const struct fetch *f)
 	return f->event;
 }
 
-/* fetch_first() looks by itself whether its chunk is there. */
+/* fetch_first() in wait: others' chunks may fail meanwhile, that were read ahead. */
+struct first {
+	struct fetch *fetch;
+	struct err *e;
+	int rc;				/* 1: not yet */
+};
+
 static void
-nothing(struct fetch_wait *w, const uint8_t *data, int rc)
+first_ready(struct fetch_wait *w, const uint8_t *data, int rc)
 {
-	(void)w, (void)data, (void)rc;
+	(void)data;
+	w->first->rc = rc;
+	if (rc < 0)
+		*w->first->e = w->first->fetch->last;
 }
 
 int
@@ -439,29 +448,26 @@ fetch_first(struct fetch *f, struct fetch_wait *w, int stop_fd, struct err *e)
 		{ .fd = f->event, .events = POLLIN },
 		{ .fd = stop_fd, .events = POLLIN },
 	};
-	unsigned long long failed = f->stats.failed;
-	int rc = 0;
+	struct first x = { f, e, 1 };
 
-	w->ready = nothing;
+	w->ready = first_ready;
+	w->first = &x;
 	if (fetch_get(f, w))
 		return 0;
 	f->quiet = 1;
-	while (rc == 0 && fetch_peek(f, &w->want) == NULL) {
+	while (x.rc > 0) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			rc = err_set(e, ST_FAIL, -errno, "poll: %s", strerror(errno));
+			x.rc = err_set(e, ST_FAIL, -errno, "poll: %s", strerror(errno));
 		else if (p[1].revents)
-			rc = err_set(e, ST_FAIL, -EINTR, "interrupted");
-		else
+			x.rc = err_set(e, ST_FAIL, -EINTR, "interrupted");
+		else {
 			fetch_turn(f);
-		if (rc < 0) {
-			fetch_cancel(f, w);
-		} else if (f->stats.failed != failed) {
-			*e = f->last;
-			rc = -EIO;
+			continue;
 		}
+		fetch_cancel(f, w);
 	}
 	f->quiet = 0;
-	return rc;
+	return x.rc;
 }
 
 int

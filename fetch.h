@@ -41,6 +41,7 @@ struct fetch_wait {
 	/* data: want.len bytes, valid during the call only; NULL when rc < 0. May call fetch_get(). */
 	void (*ready)(struct fetch_wait *, const uint8_t *data, int rc);
 	struct slot *slot;		/* the fetcher's: */
+	struct first *first;
 	struct fetch_wait *next, *prev;
 };
 
