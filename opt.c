@@ -33,11 +33,13 @@ static const struct command_info commands[] = {
 	{ CMD_UNMAP, "unmap", "[NAME|DEVICE|NUMBER]", "undo it; without argument: what status prints", 0, 1,
 	    "A mount is named by its directory.\nNAME may be shortened from the left by whole components.\n" },
 	{ CMD_STATUS, "status", "", "the mappings of this machine", 0, 0, NULL },
-	{ CMD_LIST, "list", "[GROUP|SNAPSHOT]", "what can be mapped or restored", 0, 1,
-	    "Groups; a group's snapshots; a snapshot's archives and what each is good for.\n" },
-	{ CMD_RESTORE, "restore", "SNAPSHOT ARCHIVE TARGET|-", "write an archive to a disk, a file, a pipe", 3, 3,
+	{ CMD_LIST, "list", "[GROUP|SNAPSHOT]", "what can be mapped or restored", 0, 3,
+	    "Groups; a group's snapshots; a snapshot's archives and what each is good for.\n"
+	    "With SNAPSHOT ARCHIVE [PATH]: what is in a file archive.\n" },
+	{ CMD_RESTORE, "restore", "SNAPSHOT ARCHIVE TARGET|-", "write an archive to a disk, a file, a pipe", 3, OPERANDS_MAX,
 	    "Asks before it overwrites what is not empty; a script says --yes. What could not\n"
-	    "be read is named and left as it was, with exit status 5.\n" },
+	    "be read is named and left as it was, with exit status 5.\n"
+	    "A file archive: SNAPSHOT ARCHIVE DIR [PATH...], or '-' for DIR with --tar.\n" },
 	{ CMD_VERIFY, "verify", "SNAPSHOT [ARCHIVE...]", "read and check everything", 1, OPERANDS_MAX, NULL },
 	{ CMD_CHECK, "check", "[SNAPSHOT [ARCHIVE]]", "why it does not work, and how fast it would be", 0, 2,
 	    "Without SNAPSHOT tries the newest. Status 0 only if map would work.\n" },
@@ -52,7 +54,7 @@ static const struct command_info commands[] = {
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
 	O_NO_AHEAD, O_NO_ASYNC, O_NO_BACKGROUND, O_NO_LARGE, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
-	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR, O_MASTER };
+	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR, O_TAR, O_STRICT, O_MASTER };
 
 #define CMD_WALK (CMD_RESTORE | CMD_VERIFY)
 
@@ -98,7 +100,10 @@ static const struct option_info options[] = {
 	{ O_SUBDIR, "subdir", "PATH", CMD_MOUNT, "show only this directory of the archive" },
 	{ 'o', "options", "OPTIONS", CMD_MOUNT, "mount options, as suid,dev,noexec" },
 	{ 'a', "all", NULL, CMD_UNMAP, "all mappings" },
-	{ 'r', "recursive", NULL, CMD_LIST, "all namespaces below, too" },
+	{ 'r', "recursive", NULL, CMD_LIST, "all namespaces, all directories below, too" },
+	{ 'l', "long", NULL, CMD_LIST, "of files in an archive: modes, owners, sizes, times" },
+	{ O_TAR, "tar", NULL, CMD_RESTORE, "a file archive as tar to standard output" },
+	{ O_STRICT, "strict", NULL, CMD_RESTORE, "of files: fail when owner, mode... cannot be set" },
 	{ 'f', "force", NULL, CMD_UNMAP, "even while it is mounted or held" },
 	{ 'v', "verbose", NULL, CMD_SOURCE, "stay in the foreground and log" },
 	{ 'h', "help", NULL, CMD_ALL, "this text" },
@@ -176,6 +181,9 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 		return 0;
 	case O_MASTER: o->master = arg; return 0;
 	case O_JSON: o->json = 1; return 0;
+	case 'l': o->is_long = 1; return 0;
+	case O_TAR: o->tar = 1; return 0;
+	case O_STRICT: o->strict = 1; return 0;
 	case O_SUBDIR: o->subdir = arg; return 0;
 	case 'o': o->mount_options = arg; return 0;
 	case 'a': o->all = 1; return 0;

@@ -44,6 +44,7 @@ struct opts {
 	const char *master;		/* the master key's file */
 	const char *resume;		/* a state file */
 	uint64_t limit;			/* bytes a second; 0: none */
+	int tar, strict, is_long;		/* file archives */
 	const char *subdir, *mount_options;	/* mount */
 	const char *operand[OPERANDS_MAX];
 	int operands;

@@ -18,6 +18,8 @@
 #include "map.h"
 #include "mount.h"
 #include "opt.h"
+#include "pxlist.h"
+#include "pxrestore.h"
 #include "restore.h"
 #include "unmap.h"
 #include "verify.h"
@@ -36,10 +38,12 @@ run(const struct opts *o, struct err *e)
 	case CMD_MOUNT:
 		return mount_run(o);
 	case CMD_RESTORE:
-		return restore_run(o);
+		return pxrestore_wanted(o) ? pxrestore_run(o, e) : restore_run(o);
 	case CMD_VERIFY:
 		return verify_run(o);
 	case CMD_LIST:
+		if (o->operands > 1)
+			return pxlist_run(o, e);
 		return list_run(o, e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_UNMAP:
 		u.what = o->operands ? o->operand[0] : NULL;

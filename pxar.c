@@ -335,6 +335,21 @@ get_linked(const struct pxar *p, const struct pxar_child *c, const struct item *
 }
 
 int
+pxar_link_path(const struct pxar *p, const struct pxar_child *c, char out[PXAR_TARGET])
+{
+	struct item x;
+	int rc;
+
+	if ((rc = get_item(p, c->at, c->end, &x)) < 0)
+		return rc;
+	if (x.type != HARDLINK || x.len < 8 + 2 || x.len - 8 > PXAR_TARGET)
+		return -EBADMSG;
+	if ((rc = get(p, x.at + 8, c->end, out, (uint32_t)(x.len - 8))) < 0)
+		return rc;
+	return strnlen(out, x.len - 8) == x.len - 9 ? 0 : -EBADMSG;
+}
+
+int
 pxar_resolve(const struct pxar *p, const struct pxar_child *c, struct pxar_stat *st)
 {
 	struct pxar_dir d;

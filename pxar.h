@@ -79,6 +79,8 @@ int pxar_find(const struct pxar *p, const struct pxar_dir *d, const char *name, 
 int pxar_path(const struct pxar *p, uint64_t id, const char *path, struct pxar_stat *st);
 /* The target of a symbolic link. */
 int pxar_target(const struct pxar *p, const struct pxar_stat *st, char out[PXAR_TARGET]);
+/* Where the first name of a hard link is, as its item tells. */
+int pxar_link_path(const struct pxar *p, const struct pxar_child *c, char out[PXAR_TARGET]);
 /* Is the data of a regular file where it should be? Before it is read. */
 int pxar_check_data(const struct pxar *p, const struct pxar_stat *st);
 /* Calls fn for each item of metadata with its type and content; fn returns 0 to go on. */

@@ -504,6 +504,10 @@ restore_run(const struct opts *o)
 	struct restore r;
 	int rc;
 
+	if (o->operands > 3 || o->tar || o->strict) {
+		say("%s is no file archive: it goes to one target, without --tar and --strict", o->operand[1]);
+		return ST_USAGE;
+	}
 	memset(&r, 0, sizeof(r));
 	r.o = o;
 	r.resume.fd = r.target.fd = r.target.direct = -1;

@@ -58,15 +58,15 @@ view_read(void *ctx, int payload, uint64_t offset, void *buf, uint32_t len)
 	struct image *m = v->image[payload];
 	struct fetch_wait w = { .ready = NULL };
 	uint8_t *out = buf;
-	int n;
+	int n, rc;
 
 	for (; len; out += n, offset += (unsigned)n, len -= (unsigned)n) {
 		if ((n = image_peek(m, offset, out, len, &w)) != 0)
 			continue;
 		fetch_cancel(v->fetch, &w);
-		if (fetch_first(v->fetch, &w, v->stop, &v->err) < 0) {
+		if ((rc = fetch_first(v->fetch, &w, v->stop, &v->err)) < 0) {
 			v->failed = 1;
-			return -EIO;
+			return rc == -EINTR ? rc : -EIO;
 		}
 		image_ahead(m);
 	}
@@ -77,8 +77,12 @@ int
 view_error(struct view *v, int rc, const char *what, struct err *e)
 {
 	if (v->failed) {
+		if (v->failed == 2)
+			*e = v->err;
+		else
+			err_set(e, v->err.status, rc, "%s: %s", what, v->err.text);
 		v->failed = 0;
-		return err_set(e, v->err.status, rc, "%s: %s", what, v->err.text);
+		return rc;
 	}
 	if (rc == -EBADMSG)
 		return err_set(e, ST_DAMAGED, rc, "%s: the archive is damaged there", what);

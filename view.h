@@ -20,7 +20,7 @@ struct view {
 	struct pxar px;			/* its read() waits, for the chunk or for `stop` */
 	int stop;			/* descriptor; reading ends when it is readable */
 	struct err err;			/* why the last read failed, */
-	int failed;			/*   if one did */
+	int failed;			/*   if one did; 2: it is the whole reason, and what was not the archive's fault */
 };
 
 /* Opens operands 0 and 1 (snapshot, archive), unified or split. answer: for image_read(), or NULL.
