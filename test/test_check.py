@@ -112,10 +112,10 @@ def test_run_is_read_only(place):
     check(place, '--repository', STORE, wrap=inside('mount -t tmpfs -o ro none /run'), status=FAIL, bad=['registry'])
 
 
-def test_no_proc(place, monkeypatch):
-    if os.environ.get('ASAN_OPTIONS'):
-        monkeypatch.setenv('ASAN_OPTIONS', 'detect_leaks=0')       # which wants /proc
-    out = check(place, '--repository', STORE, wrap=inside('umount -l /proc'))
+def test_no_proc(place):
+    # A sanitizer finds its own options there.
+    hide = 'mount --bind /dev/null /proc/meminfo' if os.environ.get('ASAN_OPTIONS') else 'umount -l /proc'
+    out = check(place, '--repository', STORE, wrap=inside(hide))
     assert 'not known' in out['memory']
 
 
