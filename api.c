@@ -58,6 +58,7 @@ on_field(void *ctx, const char *name, const char *value)
 	return c->field ? c->field(c, name, value) : 0;
 }
 
+/* Bodies of refusals are for people: their beginning is kept, whatever their length. */
 static int
 on_body(void *ctx, const uint8_t *p, size_t n)
 {
@@ -169,6 +170,7 @@ login_field(struct call *c, const char *name, const char *value)
 	return auth_login_field(&c->login, name, value);
 }
 
+/* Fed as it comes; what is wrong with it is told by auth_login_end(). */
 static int
 login_body(void *ctx, const uint8_t *p, size_t n)
 {
@@ -253,6 +255,7 @@ get(struct api *a, int cancel_fd, struct call *c, const char *target, const char
 	}
 }
 
+/* struct call is too large for a thread's stack, and holds secrets: from the heap, wiped. */
 int
 api_get(struct api *a, int cancel_fd, const char *target, int (*body)(void *, const uint8_t *, size_t), void *ctx,
     struct err *e)
@@ -272,6 +275,7 @@ api_get(struct api *a, int cancel_fd, const char *target, int (*body)(void *, co
 	return rc;
 }
 
+/* Any answer but 101 is a refusal, also a 200: somebody in between has not understood what was asked. */
 int
 api_upgrade(struct api *a, int cancel_fd, const char *target, const char *protocol, struct net **out, struct err *e)
 {

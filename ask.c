@@ -136,12 +136,14 @@ register_again(struct link *l, struct ask *a)
 	return 1;
 }
 
+/* The server answers 400 for a chunk file that is gone, with the system's words in its text. */
 static int
 says_missing(const struct ask *a)
 {
 	return a->status == 404 || strstr(a->text, "No such file") || strstr(a->text, "os error 2)");
 }
 
+/* A chunk is refused: only the first 401 is worth another try. Nothing of this harms the chunks beside it. */
 static void
 chunk_refused(struct link *l, struct ask *a)
 {
@@ -171,6 +173,8 @@ file_refused(struct link *l, struct ask *a)
 		fail(l, a, ST_FAIL, -EIO, "the server says (status %d): %s", a->status, text);
 }
 
+/* How the stream of a chunk ended. A wrong length is told as damage, so that whoever asked may ask once more, as for
+ * a wrong digest. */
 static void
 chunk_end(struct link *l, struct ask *a, enum h2_end why, uint32_t code)
 {
@@ -188,6 +192,7 @@ chunk_end(struct link *l, struct ask *a, enum h2_end why, uint32_t code)
 		answer(l, a, 0, NULL);
 }
 
+/* Reading one of these makes its chunks readable in this session. */
 static int
 is_index(const char *name)
 {
@@ -215,6 +220,7 @@ remember_index(struct link *l, const char *name)
 	return 0;
 }
 
+/* A file is read before there is a mapping: somebody waits for it with a deadline, and is told of any failure. */
 static void
 file_end(struct link *l, struct ask *a, enum h2_end why, uint32_t code)
 {
@@ -243,6 +249,7 @@ file_end(struct link *l, struct ask *a, enum h2_end why, uint32_t code)
 		answer(l, a, 0, NULL);
 }
 
+/* The stream is over; its slot in the engine is free, ours not before ask_release(). */
 static void
 on_end(void *ctx, void *user, enum h2_end why, uint32_t code)
 {
@@ -267,6 +274,7 @@ on_end(void *ctx, void *user, enum h2_end why, uint32_t code)
 
 /* --- bodies --- */
 
+/* A length that cannot be is refused before its bytes come. Those who know none are stopped in chunk_bytes(). */
 static void
 on_head(void *ctx, void *user, int status, int64_t length)
 {
@@ -313,6 +321,7 @@ chunk_bytes(struct ask *a, const uint8_t *p, size_t n)
 	return 0;
 }
 
+/* With the lock held. Grows the buffer: files come without a length. */
 static int
 file_bytes(struct ask *a, const uint8_t *p, size_t n)
 {
@@ -339,6 +348,7 @@ file_bytes(struct ask *a, const uint8_t *p, size_t n)
 	return 0;
 }
 
+/* Bytes in the engine's hands: copied once, to where the decoder reads them. */
 static int
 on_data(void *ctx, void *user, const uint8_t *p, size_t n)
 {

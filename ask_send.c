@@ -18,6 +18,7 @@
 
 /* --- what goes out: all with the lock held --- */
 
+/* Asks on the wire. What had come for it on an earlier try is forgotten. */
 static int
 send_ask(struct link *l, struct ask *a, const char *path)
 {
@@ -39,6 +40,7 @@ send_ask(struct link *l, struct ask *a, const char *path)
 	return 0;
 }
 
+/* A place for a request, if the connection takes one now. It is taken by send_ask(). */
 static struct ask *
 new_ask(struct link *l, enum ask_kind kind)
 {
@@ -96,6 +98,7 @@ send_waiting(struct link *l)
 	return 1;
 }
 
+/* The newest first: there is one at a time in practice. */
 static void
 send_files(struct link *l)
 {
@@ -134,6 +137,7 @@ send_indexes(struct link *l)
 	return ready;
 }
 
+/* Demands may exceed the limit a little: read-ahead that fills it must not keep them out. */
 static void
 send_chunks(struct link *l)
 {
@@ -150,6 +154,7 @@ send_chunks(struct link *l)
 		}
 }
 
+/* drop() has taken the request away; the stream is reset, so that no line is wasted on it. */
 static void
 give_up_dropped(struct link *l)
 {

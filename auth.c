@@ -15,6 +15,8 @@
 
 #define HOST_COOKIE "__Host-PBSAuthCookie="
 
+/* "PBS:user@realm:TIME::SIGNATURE". A password that looks so would be treated as one too: it works all the same, as
+ * the server takes either for a login. */
 static int
 is_ticket(const char *secret)
 {
@@ -39,6 +41,7 @@ auth_wipe(struct auth *a)
 	wipe(a, sizeof(*a));
 }
 
+/* A new connection gets a new ticket, but several made within minutes (a list, then the reader) share one. */
 int
 auth_stale(const struct auth *a, int64_t now)
 {
@@ -71,6 +74,8 @@ auth_fields(const struct auth *a, struct http_out *o)
 	}
 }
 
+/* A form, not JSON: percent-encoding cannot go wrong with any byte of a password, and every version of the server
+ * takes it. */
 int
 auth_form(const struct auth *a, char *out, size_t cap)
 {
@@ -132,6 +137,8 @@ auth_login_body(struct auth_login *l, const uint8_t *p, size_t n)
 	return json_feed(&l->json, (const char *)p, n);
 }
 
+/* Whatever the outcome, the answer is wiped: it held a ticket. A ticket that served as the password is replaced by
+ * the new one, so that the next renewal begins from there. */
 int
 auth_login_end(struct auth_login *l, struct auth *a, int64_t now, struct err *e)
 {

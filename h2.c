@@ -128,6 +128,7 @@ h2_init(struct h2 *h, const struct h2_conf *conf, const struct h2_events *ev, vo
 
 /* --- streams --- */
 
+/* A search through all: there are few, and it is done once a frame. */
 struct h2_stream *
 h2_find(struct h2 *h, uint32_t id)
 {

@@ -84,6 +84,7 @@ headers_end(struct h2 *h, struct err *e)
 
 /* --- control frames, whole in h->block --- */
 
+/* We send no DATA, so these windows only matter in that a peer must not let them overflow. */
 static int
 set_initial_window(struct h2 *h, uint32_t v, struct err *e)
 {
@@ -102,6 +103,7 @@ set_initial_window(struct h2 *h, uint32_t v, struct err *e)
 	return 0;
 }
 
+/* What is unknown is ignored; each is acknowledged, which is what tells the peer that a limit is in force. */
 static int
 settings_end(struct h2 *h, struct err *e)
 {
@@ -139,6 +141,7 @@ settings_end(struct h2 *h, struct err *e)
 	return rc;
 }
 
+/* The connection is in its last days: what the server has begun it finishes, the rest is for another connection. */
 static int
 goaway_end(struct h2 *h, struct err *e)
 {
@@ -174,6 +177,7 @@ window_end(struct h2 *h, struct err *e)
 	return 0;
 }
 
+/* A frame that was collected is whole. */
 static int
 keep_end(struct h2 *h, struct err *e)
 {
@@ -219,6 +223,7 @@ open_stream(struct h2 *h, struct h2_stream **s, struct err *e)
 	return 0;
 }
 
+/* Credit is taken off for the whole frame, padding too, at its head: so what follows cannot exceed it. */
 static int
 data_begin(struct h2 *h, struct err *e)
 {
@@ -305,6 +310,8 @@ head_check(struct h2 *h, struct err *e)
 	return 0;
 }
 
+/* Nine bytes are there: decides how the payload is read. Everything that can be judged by the head is judged here, before
+ * any of the payload is taken. */
 static int
 head_end(struct h2 *h, struct err *e)
 {
@@ -383,6 +390,7 @@ frame_end(struct h2 *h, struct err *e)
 	return 0;
 }
 
+/* n bytes of payload, at most what is left of the frame. */
 static int
 payload(struct h2 *h, const uint8_t *p, uint32_t n, struct err *e)
 {
@@ -409,6 +417,7 @@ payload(struct h2 *h, const uint8_t *p, uint32_t n, struct err *e)
 	return 0;
 }
 
+/* One step: a piece of a head or of a payload. A frame without payload ends with its head. */
 static int
 push_some(struct h2 *h, const uint8_t *p, size_t n, size_t *used, struct err *e)
 {

@@ -14,6 +14,7 @@ h2_list_start(struct h2_list *l, struct h2_stream *s)
 	*l = (struct h2_list){ .stream = s, .length = -1, .trailer = s && s->status };
 }
 
+/* Three digits. 101 has no meaning here: there is nothing to switch to. */
 static void
 status_field(struct h2_list *l, const char *v, size_t n)
 {
@@ -63,6 +64,7 @@ of_connection(const char *name)
 	return 0;
 }
 
+/* A line end or a NUL in a field is somebody else's header, smuggled. Upper case is forbidden in names. */
 static int
 text_ok(const char *s, size_t n, int is_name)
 {
@@ -116,6 +118,7 @@ h2_list_field(void *ctx, const char *name, size_t name_len, const char *value, s
 	return 0;
 }
 
+/* The list is whole: is it an answer's, an interim one's or a trailer, each in its place? */
 void
 h2_list_finish(struct h2_list *l, int end_stream)
 {

@@ -255,6 +255,7 @@ literal(struct hpack *h, struct reader *r, unsigned bits, int keep, size_t *name
 	return 0;
 }
 
+/* A field that stands whole in a table. Copied, so that the caller has its NULs and the table may change. */
 static int
 indexed(struct hpack *h, struct reader *r, size_t *name_len, size_t *value_len)
 {
@@ -273,6 +274,7 @@ indexed(struct hpack *h, struct reader *r, size_t *name_len, size_t *value_len)
 	return 0;
 }
 
+/* The peer chooses its table's size, within what we allow. */
 static int
 update(struct hpack *h, struct reader *r)
 {

@@ -65,6 +65,7 @@ is_token(char c)
 	    (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
+/* "HTTP/1.x SP DDD [SP reason]". The reason is ignored; a 1.0 server closes unless it says otherwise. */
 static int
 status_line(struct http *h, struct err *e)
 {
@@ -88,6 +89,7 @@ status_line(struct http *h, struct err *e)
 	return 0;
 }
 
+/* Twice the same is allowed, by RFC 9110; two that differ are an attempt to have the answer read in two ways. */
 static int
 content_length(struct http *h, const char *v, struct err *e)
 {
@@ -186,6 +188,7 @@ head_end(struct http *h, struct err *e)
 	return 0;
 }
 
+/* Hexadecimal, then perhaps extensions. 15 digits: cannot overflow, and nobody sends a chunk of 2^60 bytes. */
 static int
 chunk_size(struct http *h, struct err *e)
 {
@@ -216,6 +219,7 @@ chunk_size(struct http *h, struct err *e)
 	return 0;
 }
 
+/* A whole line, without its end, is in h->line. */
 static int
 take_line(struct http *h, struct err *e)
 {
@@ -276,6 +280,7 @@ push_line(struct http *h, const uint8_t *p, size_t n, size_t *used, struct err *
 	return rc;
 }
 
+/* Bytes of the body, from where they are. */
 static int
 push_body(struct http *h, const uint8_t *p, size_t n, size_t *used)
 {
@@ -315,6 +320,7 @@ http_push(struct http *h, const uint8_t *p, size_t n, size_t *used, struct err *
 	return h->state == DONE;
 }
 
+/* Only a body without any length may end so. Anything else was cut, and must not pass for the whole. */
 int
 http_eof(struct http *h, struct err *e)
 {
@@ -333,6 +339,7 @@ http_eof(struct http *h, struct err *e)
 
 /* --- requests --- */
 
+/* After the first failure nothing is written any more; http_finish() tells. */
 static void
 put(struct http_out *o, const char *s, size_t n)
 {
@@ -397,6 +404,7 @@ http_finish(struct http_out *o, const char *body, size_t n)
 	return o->rc;
 }
 
+/* All but RFC 3986's unreserved characters, so that it serves paths, queries, forms and cookies alike. */
 int
 http_escape(char *out, size_t cap, const char *s)
 {

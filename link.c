@@ -249,6 +249,7 @@ tell_back(struct link *l, struct outage *o)
 	o->began = 0;
 }
 
+/* The thread. It ends only when it is told to: there is no error after which the server is given up for good. */
 static void *
 run(void *arg)
 {

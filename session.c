@@ -21,6 +21,7 @@
 
 /* --- the queue --- */
 
+/* Two queues, first in, first out. Which one a request is in follows from `demand` alone. */
 static struct queue *
 queue_of(struct session *s, const struct chunk_req *r)
 {
@@ -114,6 +115,7 @@ session_ask(struct source *src, struct chunk_req *r)
 	wake_links(s);
 }
 
+/* Once the lock is ours nobody writes to the request's buffer; the thread finds out later that it was dropped. */
 static int
 session_drop(struct source *src, struct chunk_req *r)
 {
@@ -134,6 +136,7 @@ session_drop(struct source *src, struct chunk_req *r)
 	return mine;
 }
 
+/* In the queue it changes places; on the wire it gets credit for all of it. */
 static void
 session_raise(struct source *src, struct chunk_req *r)
 {
@@ -165,6 +168,7 @@ session_get(struct source *src, const char *target, int (*body)(void *, const ui
 
 /* --- opening a snapshot --- */
 
+/* The path of the upgrade, the same for each connection of this snapshot. */
 static int
 reader_target(struct session *s)
 {
@@ -218,6 +222,8 @@ name_newest(struct session *s, struct err *e)
 		err_set(e, old.status, -ENOENT, "%s (the newest of %s/%s: %s)", old.text, s->snap.type, s->snap.id, list);
 }
 
+/* Ends the threads. None of them waits for anything that `cancel` or its own event does not end. What was asked for
+ * and not answered stays in the queue, which dies with the session. */
 static void
 stop_links(struct session *s)
 {
@@ -291,6 +297,7 @@ wait_file(struct session *s, struct file_req *f)
 	return rc;
 }
 
+/* The request is on this stack: it must be out of all lists before the return, see wait_file(). */
 static int
 session_file(struct source *src, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
 {
