@@ -29,7 +29,7 @@ struct load {
 	struct fetch *fetch;
 	struct slot *slot;
 	uint64_t offset;		/* in the image, of who asked first */
-	int tries;			/* times it came damaged */
+	int tries;			/* times it failed */
 	int fresh;			/* begun for a reader, not ahead of one */
 	struct load *next;		/* free or done list */
 };
@@ -355,8 +355,8 @@ finish(struct fetch *f, struct load *l)
 	int rc = l->req.rc;
 
 	f->stats.raw += l->req.len;
-	/* Once more: a disk or a wire may have erred. What the source says is final is so. */
-	if (rc == -EBADMSG && l->tries++ == 0) {
+	/* Once more: a disk, a wire or a server may have erred. What is not there is not. */
+	if ((rc == -EBADMSG || rc == -EIO) && l->tries++ == 0) {
 		ask(l);
 		return;
 	}

@@ -116,6 +116,14 @@ test_damaged_asked_once_more(void)
 	fake_answer(&fake, 0, 0);
 	settle(&a);
 	check(a.right);
+	check(!get(&a, 4));
+	fake_answer(&fake, 0, -EIO);		/* a server's 503, a disk's error */
+	turn(1);
+	check_int(a.calls, 0);
+	check_int(fake.total, 4);
+	fake_answer(&fake, 0, 0);
+	settle(&a);
+	check(a.right);
 	teardown();
 }
 

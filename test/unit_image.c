@@ -154,7 +154,7 @@ test_same_chunk_twice(void)
 	}
 	read_at(&r, 100, 7 * 65536);
 	check_int(fake.count, 1);
-	fake_answer(&fake, 0, -EIO);
+	fake_answer(&fake, 0, -ENOENT);
 	work(0);
 	check(r.calls == 1 && r.rc == -EIO);
 	read_at(&r, 100, 7 * 65536);
