@@ -53,7 +53,10 @@ run_dir(int make, struct err *e)
 	/* Whether they were there is seen below. */
 	if (make) {
 		mkdir("/run", 0755);
-		mkdir(RUN_DIR, 0755);
+		/* A root that is read-only: /run is what everybody expects to be memory there. */
+		if (mkdir(RUN_DIR, 0755) < 0 && errno == EROFS &&
+		    mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") == 0)
+			mkdir(RUN_DIR, 0755);
 	}
 	fd = open(RUN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
