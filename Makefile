@@ -170,6 +170,11 @@ check-root:
 	$(need) $(build) tools test root
 	@$(MAKE) all tools
 	BUILD=$B $(pytest) -m 'root and not slow and not qemu' test
+check-qemu:
+	$(need) $(build) tools test qemu
+	@./deps.sh kernel build/qemu
+	@$(MAKE) all tools
+	BUILD=$B $(pytest) -m 'qemu and not slow' test
 check-slow:
 	$(need) $(build) tools test root
 	@$(MAKE) all tests
@@ -181,7 +186,7 @@ san:
 san-run:
 	BUILD=$B $(pytest) $(c_tests)
 test:
-	@rc=0; for part in check san check-root; do $(MAKE) $$part || rc=1; done; exit $$rc
+	@rc=0; for part in check san check-root $(if $(shell command -v apt-get),check-qemu); do $(MAKE) $$part || rc=1; done; exit $$rc
 test-full:
 	@rc=0; for part in test check-slow; do $(MAKE) $$part || rc=1; done; exit $$rc
 tests: $(units) $(fuzzers) $(if $(MODE),,tools)
@@ -241,5 +246,5 @@ clean:
 distclean:
 	rm -rf pbsmap build
 
-.PHONY: all objects libs tests tools check check-root check-slow san san-run test test-full \
+.PHONY: all objects libs tests tools check check-root check-qemu check-slow san san-run test test-full \
 	fuzz arm64 bench demo deps install clean distclean

@@ -7,6 +7,8 @@
 #	deps.sh present GROUP...	says what is missing, status 1
 #	deps.sh source DIR NAME...	unpacks Debian's source packages, each
 #					into DIR/NAME
+#	deps.sh kernel DIR		unpacks Debian's kernel of this machine into
+#					DIR, with the modules that tests want
 #	deps.sh cross DIR ARCH CPU	makes DIR/cc, a compiler for musl on
 #					another architecture (arm64 aarch64)
 #
@@ -42,6 +44,7 @@ packages()
 	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
 	apt-get:root)	echo util-linux mount fdisk e2fsprogs strace procps ;;
+	apt-get:qemu)	echo qemu-system-x86 busybox-static e2fsprogs ;;
 	apt-get:demo)	echo mount util-linux coreutils ;;
 	apt-get:arm64)	echo gcc-aarch64-linux-gnu qemu-user-static ;;
 	apk:build)	echo make gcc musl-dev linux-headers pkgconf \
@@ -125,6 +128,7 @@ present()
 	test)	commands mandoc openssl "${PYTHON:-/usr/bin/python3}" &&
 		    modules pytest pytest_timeout cryptography zstandard hpack ;;
 	arm64)	commands aarch64-linux-gnu-gcc qemu-aarch64-static ;;
+	qemu)	commands qemu-system-x86_64 busybox mkfs.ext4 ;;
 	demo)	commands mount blockdev sha256sum ;;
 	root)	commands losetup mount sfdisk mkfs.ext4 strace ps ;;
 	*)	die "no such group: $1" ;;
@@ -224,6 +228,32 @@ source_packages()
 	rm -rf "$top/.new" "$apt"
 }
 
+# Unpacked, not installed: it is for virtual machines.
+kernel()
+{
+	[ ! -e "$1/done" ] || return 0
+	top=$1
+	name=$(apt-cache depends "linux-image-$(dpkg --print-architecture)" 2>/dev/null |
+	    sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p')
+	[ -n "$name" ] || {
+		apt-get -qq update || true
+		name=$(apt-cache depends "linux-image-$(dpkg --print-architecture)" |
+		    sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p')
+	}
+	[ -n "$name" ] || die "no package linux-image"
+	rm -rf "$top"
+	mkdir -p "$top"
+	m=./lib/modules/*/kernel
+	(cd "$top" && { apt-get -qq -o APT::Sandbox::User=root download "$name" ||
+	    { apt-get -qq update; apt-get -qq -o APT::Sandbox::User=root download "$name"; }; } &&
+	    dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x --wildcards './boot/vmlinuz-*' \
+	    "$m/drivers/block/*" "$m/drivers/virtio/*" "$m/drivers/net/virtio_net.*" \
+	    "$m/drivers/net/net_failover.*" "$m/net/core/*" "$m/fs/*" "$m/lib/*" "$m/crypto/*") ||
+	    die "cannot get the package $name"
+	rm -f "$top"/*.deb
+	touch "$top/done"
+}
+
 # A musl compiler for another architecture out of the distribution's glibc one
 # for it: musl's package and the kernel headers of that architecture, unpacked.
 cross()
@@ -250,7 +280,7 @@ cross()
 	chmod +x "$top/cc"
 }
 
-[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME... | cross DIR ARCH CPU"
+[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME... | kernel DIR | cross DIR ARCH CPU"
 what=$1
 shift
 case $what in
@@ -258,6 +288,7 @@ install) install "$@" ;;
 present) present_all "$@" ;;
 need)	need "$@" ;;
 source)	source_packages "$@" ;;
+kernel)	kernel "$@" ;;
 cross)	cross "$@" ;;
 *)	die "no such action: $what" ;;
 esac

@@ -1,0 +1,90 @@
+"""A rescue system with nothing: Debian's kernel, BusyBox and pbsmap, no udev, no devtmpfs, no /run, no modules loaded,
+256 MB, a clock at 1970; the datastore on a disk. The kernel has partition parsers, so that attaching the device
+reads through FUSE at that moment."""
+import pathlib
+import re
+import tempfile
+
+import pytest
+
+import vm
+from lib import GOLDEN, KEYS, SUMS
+
+pytestmark = [pytest.mark.qemu, pytest.mark.timeout(300)]
+
+T1 = '2026-01-02T03:04:05Z'
+MAP = 'pbsmap map --repository /store'
+
+
+@pytest.fixture(scope='module')
+def guest():
+    if why := vm.lacking():
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix='pbsvm') as d:
+        folder = pathlib.Path(d)
+        vm.store_disk(folder / 'store', GOLDEN / 'store')
+        (folder / 'empty').write_bytes(bytes(40 << 20))
+        g = vm.Guest(folder, [folder / 'store', folder / 'empty'], more='mount -t ext4 -o ro /dev/vda /store',
+                     extra=[('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
+                            ('none.json', (KEYS / 'none.json').read_text())])
+        try:
+            yield g
+        finally:
+            g.close()
+
+
+@pytest.fixture
+def mapped(guest):
+    """Maps, and asserts at the end that nothing is left."""
+    def run(args):
+        out = guest.run(f'{MAP} {args} 2>/err')
+        assert out == '/dev/loop0\n', out
+    try:
+        yield run
+        guest.run('pbsmap unmap /dev/loop0')
+        assert guest.run('pbsmap status 2>/dev/null; cat /proc/mounts').count('pbs-loopdev') == 0
+        assert guest.status('cat /sys/block/loop0/loop/backing_file')[0] == 1
+        assert guest.run('ls /dev/loop0p* 2>/dev/null; ls /run/pbs-loopdev; true') == ''
+        assert guest.run('ps').count('pbsmap') == 0
+    finally:
+        guest.status('pbsmap unmap -a -f; dmesg -c')
+
+
+def test_nothing_is_there_at_first(guest):
+    """What the tests below begin with."""
+    assert guest.status('test -e /sys/module/fuse -o -e /sys/module/loop -o -e /run -o -e /dev/fuse -o -e /dev/loop-control')[0] == 1
+    assert guest.run('date +%Y') == '1970\n'
+    assert int(re.search(r'MemTotal: *(\d+)', guest.run('cat /proc/meminfo'))[1]) < 256 << 10
+
+
+def test_maps_mounts_and_unmaps(guest, mapped):
+    mapped(f'vm/100/{T1} drive-scsi0.img')
+    assert guest.status('test -e /sys/module/fuse -a -e /sys/module/loop')[0] == 0
+    # The kernel's own parser made these while the device was being attached.
+    assert 'loop0: p1 p2' in guest.run('dmesg')
+    size = int(guest.run('cat /sys/block/loop0/size')) * 512
+    assert guest.run(f'head -c {size} /dev/loop0 | sha256sum', 120).split()[0] == SUMS['gpt.img']
+    for part, fstype, options in ((1, 'ext4', 'ro,noload'), (2, 'squashfs', 'ro')):
+        guest.run(f'mount -t {fstype} -o {options} /dev/loop0p{part} /mnt')
+        try:
+            guest.run('cd /mnt && sha256sum -c /tree.sha256')
+            rc, text = guest.status('pbsmap unmap /dev/loop0')
+            assert rc == 3 and '/mnt' in text
+        finally:
+            guest.run('cd /; umount /mnt')
+    assert '/dev/loop0' in guest.run('pbsmap status')
+
+
+def test_encrypted_with_logical_partitions(guest, mapped):
+    mapped(f'--keyfile /none.json vm/101/{T1} drive-scsi1.img')
+    assert re.search(r'loop0: p1 p2 < p5 p6 >', guest.run('dmesg'))
+    assert guest.run('ls /dev/loop0p*').split() == [f'/dev/loop0p{n}' for n in (1, 2, 5, 6)]
+    assert guest.run('sha256sum /dev/loop0', 120).split()[0] == SUMS['mbr.img']
+
+
+def test_restores_to_an_empty_disk(guest):
+    guest.run(f'pbsmap restore --yes --repository /store vm/100/{T1} drive-scsi0.img /dev/vdb', 120)
+    guest.run('sync; echo 3 >/proc/sys/vm/drop_caches')
+    assert guest.run('head -c 31458816 /dev/vdb | sha256sum').split()[0] == SUMS['gpt.img']
+    assert guest.run('tail -c +31458817 /dev/vdb | tr -d "\\0" | wc -c').strip() == '0'
+    assert 'vdb1' in guest.run('cat /proc/partitions')
