@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -18,6 +19,12 @@
 #include "daemon.h"
 #include "log.h"
 
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
+#endif
 #define FD_SCAN 4096			/* inherited descriptors above this are not looked for */
 
 static int stop_pipe[2] = { -1, -1 };
@@ -105,6 +112,25 @@ wait_for_word(int fd)
 	say("the mapping's process died%s", WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ?
 	    " (killed; perhaps for want of memory)" : "");
 	return ST_FAIL;
+}
+
+/* Reads wait for this process: it must not wait for memory that is freed by such reads, nor be the first to be killed
+ * when there is none. Each is done where it is allowed. */
+void
+daemon_protect(int lock)
+{
+	static const char score[] = "-900";
+	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);	/* threads inherit it */
+	if (fd >= 0 && write(fd, score, sizeof(score) - 1) < 0)
+		note("oom_score_adj: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	/* What is locked under a limit would fail later, at an allocation. */
+	if (lock && (setrlimit(RLIMIT_MEMLOCK, &all) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0))
+		say("memory is not locked: %s", strerror(errno));
 }
 
 int

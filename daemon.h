@@ -14,6 +14,10 @@ int daemon_start(int foreground, int *stop);
 /* The same `stop`; -1 before daemon_start(). */
 int daemon_stop_fd(void);
 
+/* For what serves block devices, before it has threads: IO_FLUSHER, a lower OOM score, and with `lock` all memory
+ * locked as it comes into use. */
+void daemon_protect(int lock);
+
 /* The child's word of success: lets go of terminal, session and inherited descriptors, then the parent exits 0. */
 void daemon_detach(void);
 /* The child's word of failure; the parent exits with it. (Dying without a word is a failure too.) */

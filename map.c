@@ -358,6 +358,7 @@ map_run(const struct opts *o)
 	m.err.status = ST_FAIL;
 	if ((st = daemon_start(o->verbose, &m.stop)) >= 0)
 		return st;
+	daemon_protect(o->storage_daemon);
 	if ((m.rc = prepare(&m, &m.err)) == 0 && (m.rc = publish(&m, &m.err)) == 0)
 		serve(&m);
 	undo(&m);

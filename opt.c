@@ -54,7 +54,7 @@ static const struct command_info commands[] = {
 /* Values of options that have no letter. */
 enum { O_REPOSITORY = 256, O_NS, O_KEYFILE, O_KEYFD, O_CACHE, O_TIMEOUT, O_JSON, O_NO_DIRECT,
 	O_NO_AHEAD, O_NO_ASYNC, O_NO_BACKGROUND, O_NO_LARGE, O_WORKERS, O_VERSION, O_SERVER, O_PORT, O_DATASTORE, O_AUTH_ID, O_FINGERPRINT, O_CA, O_CONFIG,
-	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR, O_TAR, O_STRICT, O_MASTER };
+	O_STALL, O_CONNECTIONS, O_YES, O_SPARSE, O_VERIFY, O_DELTA, O_RESUME, O_QUIET, O_PROGRESS, O_LIMIT, O_SUBDIR, O_TAR, O_STRICT, O_MASTER, O_STORAGE };
 
 #define CMD_WALK (CMD_RESTORE | CMD_VERIFY)
 
@@ -88,6 +88,7 @@ static const struct option_info options[] = {
 	{ O_NO_BACKGROUND, "no-background", NULL, CMD_MAP, "12 requests in flight, not 64" },
 	{ O_NO_LARGE, "no-large-reads", NULL, CMD_MAP, "requests of 128 KiB, not 1 MiB" },
 	{ O_MASTER, "master", "FILE", CMD_KEY, "the RSA private key, in PEM" },
+	{ O_STORAGE, "storage-daemon", NULL, CMD_MAP, "serve the root: memory locked, not killed" },
 	{ O_JSON, "json", NULL, CMD_MAP | CMD_UNMAP | CMD_STATUS | CMD_LIST | CMD_KEY | CMD_CHECK, "print JSON" },
 	{ O_YES, "yes", NULL, CMD_RESTORE, "overwrite without asking" },
 	{ O_SPARSE, "sparse", NULL, CMD_RESTORE, "the target is known to be zero" },
@@ -180,6 +181,7 @@ set(struct opts *o, int val, const char *arg, struct err *e)
 			return err_set(e, ST_USAGE, -EINVAL, "--limit: '%s' is no rate of at least 1K (as in 10M)", arg);
 		return 0;
 	case O_MASTER: o->master = arg; return 0;
+	case O_STORAGE: o->storage_daemon = 1; return 0;
 	case O_JSON: o->json = 1; return 0;
 	case 'l': o->is_long = 1; return 0;
 	case O_TAR: o->tar = 1; return 0;

@@ -39,6 +39,7 @@ struct opts {
 	int no_direct;			/* loop without direct I/O */
 	int no_ahead;			/* no read-ahead of any kind */
 	int no_async, no_background, no_large;	/* FUSE without these: see fuse.h */
+	int storage_daemon;		/* serves the running system's root */
 	int workers;			/* 0: one a CPU */
 	int yes, sparse, compare, delta, quiet, progress_json;	/* restore, verify */
 	const char *master;		/* the master key's file */

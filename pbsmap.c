@@ -94,6 +94,9 @@ main(int argc, char **argv)
 		st = ST_DONE;
 	} else {
 		log_verbose = o.verbose;
+		/* How systemd, and initramfs scripts after it, are told whom not to kill. */
+		if (o.storage_daemon)
+			argv[0][0] = '@';
 		st = run(&o, &e);
 	}
 	if (e.text[0])

@@ -88,3 +88,28 @@ def test_restores_to_an_empty_disk(guest):
     assert guest.run('head -c 31458816 /dev/vdb | sha256sum').split()[0] == SUMS['gpt.img']
     assert guest.run('tail -c +31458817 /dev/vdb | tr -d "\\0" | wc -c').strip() == '0'
     assert 'vdb1' in guest.run('cat /proc/partitions')
+
+
+def test_serves_the_root_and_is_not_killed(guest, mapped):
+    mapped(f'--storage-daemon vm/100/{T1} drive-scsi1.img')
+    pid = guest.run('cat /run/pbs-loopdev/*.pid').strip()
+    assert guest.run(f'cat /proc/{pid}/oom_score_adj') == '-900\n'
+    assert guest.run(f'head -c 1 /proc/{pid}/cmdline') == '@'
+    assert int(re.search(r'VmLck:\s*(\d+)', guest.run(f'cat /proc/{pid}/status'))[1]) > 256
+    # All its threads: PF_MEMALLOC_NOIO, which is PR_SET_IO_FLUSHER's.
+    flags = [int(line.rsplit(')', 1)[1].split()[6]) for line in guest.run(f'cat /proc/{pid}/task/*/stat').splitlines()]
+    assert len(flags) > 2 and all(f & 0x80000 for f in flags)
+
+
+def test_root_is_read_only(guest):
+    """What is written goes to memory: a bare /dev, and a /run that nobody mounted."""
+    guest.run('mkdir -p /ro /run; rm -rf /run/pbs-loopdev; mount --bind / /ro; mount -o remount,ro,bind /ro')
+    for kind, at in ('proc', 'proc'), ('sysfs', 'sys'), ('tmpfs', 'dev'):
+        guest.run(f'mount -t {kind} {kind} /ro/{at}')
+    guest.run('mount --bind /store /ro/store; mknod /ro/dev/null c 1 3')
+    assert guest.status('mkdir /ro/run/x')[0] != 0
+    assert guest.run(f'chroot /ro {MAP} vm/100/{T1} drive-scsi1.img 2>/dev/null') == '/dev/loop0\n'
+    assert guest.run('sha256sum /ro/dev/loop0', 120).split()[0] == SUMS['mbr.img']
+    assert guest.status('test -b /ro/dev/loop0p5 -a -c /ro/dev/fuse -a -d /ro/run/pbs-loopdev')[0] == 0
+    guest.run('chroot /ro pbsmap unmap /dev/loop0')
+    assert guest.status('test -e /ro/dev/loop0p5')[0] == 1
