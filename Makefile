@@ -74,7 +74,7 @@ ifeq ($(MODE),)
 # a whole; tests are linked from the same objects as they are.
 CFLAGS = -Os -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fstack-protector-strong
-hot := sha256 crc32 gcm blob scrypt fetch image
+hot := sha256 crc32 gcm blob scrypt
 $(hot:%=$B/%.o): CFLAGS += -O2
 $B/%.o: CFLAGS += $(lto) $(if $(lto),-ffat-lto-objects)
 lto := $(if $(findstring clang,$(CC)),,-flto=auto)
