@@ -240,6 +240,11 @@ deps:
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pbsmap
 	install -D -m 644 pbsmap.1 $(DESTDIR)$(PREFIX)/share/man/man1/pbsmap.1
+# For initramfs-tools; update-initramfs -u then packs it.
+install-initramfs: install
+	install -D -m 755 contrib/initramfs-tools/hook $(DESTDIR)/etc/initramfs-tools/hooks/pbsmap
+	install -D -m 755 contrib/initramfs-tools/local-top \
+	    $(DESTDIR)/etc/initramfs-tools/scripts/local-top/pbsmap
 clean:
 	rm -f pbsmap
 	[ ! -d build ] || find build \( -name lib -o -name src \) -prune -o -type f -exec rm -f {} +
@@ -247,4 +252,4 @@ distclean:
 	rm -rf pbsmap build
 
 .PHONY: all objects libs tests tools check check-root check-qemu check-slow san san-run test test-full \
-	fuzz arm64 bench demo deps install clean distclean
+	fuzz arm64 bench demo deps install install-initramfs clean distclean

@@ -8,12 +8,20 @@ import tempfile
 import pytest
 
 import vm
-from lib import GOLDEN, KEYS, SUMS
+from lib import GOLDEN, KEYS, ROOT, SUMS
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(300)]
 
 T1 = '2026-01-02T03:04:05Z'
 MAP = 'pbsmap map --repository /store'
+
+BOOT = ROOT / 'contrib' / 'initramfs-tools' / 'local-top'
+# What initramfs-tools has for its scripts, as far as ours wants it.
+FUNCTIONS = '''
+configure_networking() { :; }
+wait_for_udev() { :; }
+panic() { echo "panic: $*"; }
+'''
 
 
 @pytest.fixture(scope='module')
@@ -24,8 +32,9 @@ def guest():
         folder = pathlib.Path(d)
         vm.store_disk(folder / 'store', GOLDEN / 'store')
         (folder / 'empty').write_bytes(bytes(40 << 20))
-        g = vm.Guest(folder, [folder / 'store', folder / 'empty'], more='mount -t ext4 -o ro /dev/vda /store',
-                     extra=[('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
+        g = vm.Guest(folder, [folder / 'store', folder / 'empty'],
+                     f'pbsmap.repository=/store pbsmap.snapshot=vm/100/{T1} pbsmap.archive=drive-scsi1.img pbsmap.target=/dev/vdb', more='mount -t ext4 -o ro /dev/vda /store',
+                     extra=[('scripts/functions', FUNCTIONS), ('boot', BOOT.read_text()), ('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
                             ('none.json', (KEYS / 'none.json').read_text())])
         try:
             yield g
@@ -113,3 +122,26 @@ def test_root_is_read_only(guest):
     assert guest.status('test -b /ro/dev/loop0p5 -a -c /ro/dev/fuse -a -d /ro/run/pbs-loopdev')[0] == 0
     guest.run('chroot /ro pbsmap unmap /dev/loop0')
     assert guest.status('test -e /ro/dev/loop0p5')[0] == 1
+
+
+def test_boot_script_maps(guest):
+    try:
+        assert guest.run('/boot 2>/dev/null') == '/dev/loop0\n'
+        assert guest.run('sha256sum /dev/loop0', 120).split()[0] == SUMS['mbr.img']
+        assert guest.run('head -c 1 /proc/$(cat /run/pbs-loopdev/*.pid)/cmdline') == '@'
+    finally:
+        guest.run('pbsmap unmap /dev/loop0')
+
+
+def test_boot_script_restores_and_says_what_failed(guest):
+    """The command line is the kernel's; another one is laid over it."""
+    def boot(old, new, status):
+        guest.run(f'sed "s|{old}|{new}|" /proc/cmdline >/cmdline; mount --bind /cmdline /proc/cmdline')
+        try:
+            return guest.run('/boot', 120, status)
+        finally:
+            guest.run('umount /proc/cmdline')
+    assert 'panic' not in boot('$', ' pbsmap.action=restore', 0)
+    assert guest.run('head -c 8388608 /dev/vdb | sha256sum').split()[0] == SUMS['mbr.img']
+    assert 'panic: pbsmap: map failed, status 1' in boot('drive-scsi1', 'drive-none', 1)
+    assert 'panic: pbsmap: a shell' in boot('$', ' pbsmap.action=shell', 0)
