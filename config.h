@@ -81,7 +81,7 @@
 #define LINKS_MAX 4			/* connections of one session */
 #define INFLIGHT_DEFAULT 16		/* chunks on the wire for each connection */
 #define LINK_SPARE 8			/* demands on the wire beyond the limit, which read-ahead may fill */
-#define LINK_SLICE_MAX (512u << 10)	/* bytes of credit that a read-ahead has at a time; on slow lines less, */
+#define LINK_SLICE_MAX (2u << 20)	/* bytes of credit that a read-ahead has at a time; on slow lines less, */
 #define LINK_AHEAD 250			/*   so that a demand waits for about as long as this (ms) */
 #define LINK_INDEXES 64			/* index files of a snapshot, read here */
 #define LINK_PING 15000			/* silence after which an idle connection is tried; below NAT's 30 s */
