@@ -285,6 +285,7 @@ sit(struct seat *s, int echo, int detached)
 		m.c_lflag &= ~(tcflag_t)(ICANON | ISIG);
 		m.c_iflag &= ~(tcflag_t)ICRNL;
 		tcsetattr(slave, TCSANOW, &m);
+		signal(SIGINT, SIG_DFL);	/* ignored in what a script runs with & */
 		signal(SIGQUIT, SIG_IGN);
 		signal(SIGTERM, handle);
 		rc = echo ? prompt_line("Name: ", answer, 16, &err) : secret_ask("Pass: ", answer, 16, &err);
