@@ -49,6 +49,7 @@ struct restore {
 	uint32_t damaged;		/* chunks' places that could not be had */
 	pthread_mutex_t lock;		/* of why */
 	struct err why;			/* the target failed; text empty: it did not */
+	int lost;			/* a negative errno: a sync failed. The kernel says so once, the next one succeeds */
 };
 
 /* ---- what all ways share ---- */
@@ -80,7 +81,7 @@ target_failed(struct restore *r, const char *what, uint64_t offset, int rc, stru
 static int
 sync_target(struct restore *r, struct err *e)
 {
-	int rc = target_sync(&r->target);
+	int rc = r->lost ? r->lost : (r->lost = target_sync(&r->target));
 
 	return rc == 0 ? 0 : err_set(e, ST_FAIL, rc, "%s: cannot bring everything to the disk: %s", r->target.path,
 	    strerror(-rc));
@@ -215,6 +216,22 @@ write_zeros(struct restore *r, struct err *e)
 
 /* ---- what is there already ---- */
 
+/* What tells most about a target: data that is done, else zeros, which a blank disk has too. x->count: nothing is done. */
+static uint64_t
+pick_sample(const struct restore *r, uint64_t c, uint64_t step)
+{
+	const struct index *x = &r->archive.index;
+	uint64_t end = c + step, zero = x->count;
+
+	for (; c < end && c < x->count; c++)
+		if (bit_get(r->done, (uint32_t)c)) {
+			if (!index_is_zero(x, c))
+				return c;
+			zero = c;
+		}
+	return zero;
+}
+
 /* A state is believed when the target has what it says: another disk may stand under the name by now. */
 static int
 check_state(struct restore *r, struct err *e)
@@ -228,9 +245,7 @@ check_state(struct restore *r, struct err *e)
 	if (posix_memalign((void **)&buf, 4096, (x->chunk_max + 4095u) / 4096 * 4096) != 0)
 		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
 	for (c = 0; rc == 0 && c < x->count; c += step) {
-		for (i = c; i < c + step && i < x->count && !bit_get(r->done, (uint32_t)i); i++)
-			;
-		if (i == c + step || i == x->count)
+		if ((i = pick_sample(r, c, step)) == x->count)
 			continue;
 		index_chunk(x, i, &want);
 		offset = index_start(x, i);
@@ -506,6 +521,10 @@ restore_run(const struct opts *o)
 
 	if (o->operands > 3 || o->tar || o->strict) {
 		say("%s is no file archive: it goes to one target, without --tar and --strict", o->operand[1]);
+		return ST_USAGE;
+	}
+	if (o->sparse && o->delta) {
+		say("--sparse says that the target is zero, --delta that it is not");
 		return ST_USAGE;
 	}
 	memset(&r, 0, sizeof(r));
