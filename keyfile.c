@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bytes.h"
 #include "config.h"
+#include "daemon.h"
 #include "secret.h"
 
 static int
@@ -16,10 +18,19 @@ read_all(int fd, char *text, size_t *len)
 {
 	ssize_t n = 1;
 
-	for (*len = 0; *len < KEY_FILE_MAX && n; *len += (size_t)n) {
-		while ((n = read(fd, text + *len, KEY_FILE_MAX - *len)) < 0 && errno == EINTR)
+	struct pollfd p[2] = {
+		{ .fd = fd, .events = POLLIN },
+		{ .fd = daemon_stop_fd(), .events = POLLIN },
+	};
+
+	for (*len = 0; *len < KEY_FILE_MAX && n; *len += n > 0 ? (size_t)n : 0) {
+		/* A pipe may never end: a signal must. */
+		while (poll(p, 2, -1) < 0 && errno == EINTR)
 			;
-		if (n < 0)
+		if (p[1].revents)
+			return -ECANCELED;
+		n = read(fd, text + *len, KEY_FILE_MAX - *len);
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
 			return -errno;
 	}
 	return *len == KEY_FILE_MAX ? -EFBIG : 0;
@@ -29,7 +40,7 @@ int
 keyfile_read(const char *path, int fd, const char *what, char **text, size_t *len, struct err *e)
 {
 	char *p = malloc(KEY_FILE_MAX);
-	int own = path ? open(path, O_RDONLY | O_CLOEXEC) : fd, rc;
+	int own = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : fd, rc;
 
 	if (p == NULL)
 		rc = -ENOMEM;
@@ -44,7 +55,7 @@ keyfile_read(const char *path, int fd, const char *what, char **text, size_t *le
 	if (p)
 		keyfile_free(p);
 	return err_set(e, rc == -ENOMEM ? ST_FAIL : ST_TRUST, rc, "%s%s: %s", what, path ? path : "(descriptor)",
-	    rc == -EFBIG ? "too long to be one" : strerror(-rc));
+	    rc == -EFBIG ? "too long to be one" : rc == -ECANCELED ? "interrupted" : strerror(-rc));
 }
 
 void
