@@ -56,8 +56,10 @@ answer(struct link *l, struct ask *a, int rc, const struct err *why)
 	}
 	pthread_mutex_unlock(&s->lock);
 	ask_release(l, a);
-	if (rc == 0)
+	if (rc == 0) {
 		l->progress = 1;
+		l->refused = 0;
+	}
 	if (r == NULL)
 		return;
 	r->len = a->got;
@@ -257,6 +259,7 @@ on_end(void *ctx, void *user, enum h2_end why, uint32_t code)
 	struct ask *a = user;
 
 	a->stream = NULL;
+	l->refused += why == H2_RETRY;
 	switch (a->kind) {
 	case ASK_CHUNK:
 		chunk_end(l, a, why, code);

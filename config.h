@@ -64,6 +64,7 @@
 #define H2_CONN_WINDOW (1u << 30)	/* bytes of credit for the connection: never the limit */
 #define H2_STREAM_WINDOW (128u << 10)	/* bytes a stream may send before it is given credit */
 #define H2_CONTROL_MAX 2000		/* frames that bring nothing, between two ticks (1 s) */
+#define LINK_REFUSED_MAX 100		/* streams refused in a row until the connection is made anew, after a pause */
 #define H2_RESETS_KEPT 256		/* reset streams remembered, whose late frames are no offence */
 
 /* The kernel's side of a mapping, as measured: many requests in flight make random reads

@@ -43,7 +43,7 @@ link_connect(struct link *l, int cancel_fd, struct err *e)
 		return rc;
 	h2_init(&l->h2, &conf, &ask_events, l);
 	l->refill = 1;
-	l->progress = 0;
+	l->progress = l->refused = 0;
 	l->since = l->ticked = clock_ms();
 	l->received = l->rate = 0;
 	l->slice = LINK_SLICE_MAX;
@@ -197,6 +197,9 @@ serve(struct link *l, struct err *e)
 		}
 		if (rc > 0)
 			rc = receive(l, rc, e);
+		/* A server that takes nothing gets a pause, as one that is not there. */
+		if (rc >= 0 && l->refused > LINK_REFUSED_MAX)
+			rc = err_set(e, ST_FAIL, -EBUSY, "%s: the server refuses all it is asked for", l->s->api.host);
 	}
 	return rc;
 }

@@ -80,6 +80,7 @@ struct link {
 	uint64_t rate;			/* bytes/s, lately */
 	uint32_t slice;			/* credit of a read-ahead, bytes */
 	int progress;			/* something was answered on this connection */
+	int refused;			/* streams, since something was answered */
 	int delay;			/* ms until the next try */
 };
 

@@ -334,6 +334,16 @@ def test_one_chunk(server, store, rule, came, words):
     assert all(n == 1 for d, n in stats['digests'].items() if d != digest) or stats['upgrades'] > 1
 
 
+def test_server_that_refuses_everything(server, store):
+    """No storm: after a while each connection gets a pause that grows."""
+    server.command('rule rst code=7 times=all')
+    with pytest.raises(AssertionError, match='refuses all'):
+        get(server, seconds=4)
+    stats = server.stats()
+    assert sum(stats['digests'].values()) < 3000 and stats['upgrades'] <= 10, stats
+    server.command('clear')
+
+
 def test_hanging_chunk(server, store):
     """One answer that never comes, while others do: it is asked for again."""
     digest = some_digest(store, 7)
