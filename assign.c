@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,6 +14,7 @@
 #include "assign.h"
 #include "fuse.h"
 #include "log.h"
+#include "thread.h"
 
 #define DETACH_MS 2000			/* then the device is left to autoclear */
 #define LINGER_MS 2000			/* until a task that hangs is left alone */
@@ -118,7 +118,6 @@ struct assign *
 assign_new(const struct assign_conf *conf, struct err *e)
 {
 	struct assign *a = calloc(1, sizeof(*a));
-	sigset_t all, old;
 	int rc = -ENOMEM;
 
 	if (a) {
@@ -128,10 +127,7 @@ assign_new(const struct assign_conf *conf, struct err *e)
 		pthread_cond_init(&a->some, NULL);
 		pthread_cond_init(&a->idle, NULL);
 		a->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &old);
-		rc = a->event < 0 ? -errno : -pthread_create(&a->thread, NULL, main_of_thread, a);
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		rc = a->event < 0 ? -errno : thread_new(&a->thread, 0, main_of_thread, a);
 	}
 	if (rc < 0) {
 		err_set(e, ST_FAIL, rc, "cannot start the assignment thread: %s", strerror(-rc));

@@ -16,6 +16,7 @@
 #include "config.h"
 #include "human.h"
 #include "start.h"
+#include "thread.h"
 
 #define CHUNKS 16			/* at most; fewer when memory is short */
 #define PATIENCE 30			/* s until a chunk that does not come is given up */
@@ -192,7 +193,7 @@ measure_line(struct sample *s)
 	char size[10];
 	int n, i;
 
-	for (n = 0; n < LINE_THREADS && pthread_create(&t[n], NULL, line_thread, s->c->snap.source) == 0; n++)
+	for (n = 0; n < LINE_THREADS && thread_new(&t[n], 0, line_thread, s->c->snap.source) == 0; n++)
 		;
 	for (i = 0; i < n; i++) {
 		pthread_join(t[i], &ret);

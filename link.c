@@ -7,7 +7,6 @@
  * goes back to the queue and is asked for again: nothing is lost, nothing is answered twice.
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "clock.h"
 #include "log.h"
 #include "session_parts.h"
+#include "thread.h"
 #include "wait.h"
 
 #define PROTOCOL "proxmox-backup-reader-protocol-v1"
@@ -280,17 +280,8 @@ run(void *arg)
 int
 link_start(struct link *l)
 {
-	pthread_attr_t attr;
-	sigset_t all, old;
-	int rc;
+	int rc = thread_new(&l->thread, 256u << 10, run, l);	/* stack: certificates, errors' texts */
 
-	sigfillset(&all);		/* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 256u << 10);	/* certificates, errors' texts */
-	rc = -pthread_create(&l->thread, &attr, run, l);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	l->running = rc == 0;
 	return rc;
 }

@@ -16,7 +16,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +25,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "thread.h"
 #include "wait.h"
 
 #define KNOWN_WAIT 3000			/* ms a name server has when an older answer is there */
@@ -103,25 +103,6 @@ numeric(const char *host, const char *port, struct addr *out, int n)
 	return n;
 }
 
-/* Signals are the other threads' matter. */
-static int
-start(struct lookup *l)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	sigset_t all, old;
-	int rc;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	rc = pthread_create(&thread, &attr, run, l);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -rc;
-}
-
 static int
 explain(const char *host, int gai, int sys, struct err *e)
 {
@@ -186,7 +167,7 @@ static int
 look_up(const char *host, const char *port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e)
 {
 	struct lookup *l = lookup_new(host, port);
-	int rc = l ? start(l) : -ENOMEM, n;
+	int rc = l ? thread_new(NULL, 0, run, l) : -ENOMEM, n;
 
 	if (rc) {
 		if (l) {

@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "scan.h"
+#include "thread.h"
 #include "walk.h"
 
 struct scan {
@@ -65,7 +66,7 @@ scan_run(const struct scan_conf *c, uint8_t *same, struct err *e)
 
 	while (rc == 0 && n < c->workers && n < WORKERS_MAX) {
 		s.running++;
-		if ((rc = -pthread_create(&id[n], NULL, scanner, &s)) == 0)
+		if ((rc = thread_new(&id[n], 0, scanner, &s)) == 0)
 			n++;
 		else
 			s.running--;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "bytes.h"
 #include "config.h"
 #include "store_parts.h"
+#include "thread.h"
 
 struct queue {
 	struct chunk_req *head, **tail;
@@ -373,15 +373,11 @@ static const struct source_ops store_ops = {
 static int
 start_readers(struct store *s)
 {
-	sigset_t all, old;
 	int rc = 0;
 
-	sigfillset(&all);		/* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (rc == 0 && s->readers < STORE_READERS)
-		if ((rc = -pthread_create(&s->reader[s->readers], NULL, reader, s)) == 0)
+		if ((rc = thread_new(&s->reader[s->readers], 0, reader, s)) == 0)
 			s->readers++;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return rc;
 }
 

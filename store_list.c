@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "blob.h"
 #include "config.h"
 #include "store_parts.h"
+#include "thread.h"
 
 #define READ_ALONE 16			/* snapshots for which no thread is worth starting */
 
@@ -279,14 +279,10 @@ static void
 work_together(struct job *j)
 {
 	pthread_t thread[STORE_READERS];
-	sigset_t all, old;
 	int n = 0;
 
-	sigfillset(&all);		/* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	while (j->count > READ_ALONE && n < STORE_READERS && pthread_create(&thread[n], NULL, work, j) == 0)
+	while (j->count > READ_ALONE && n < STORE_READERS && thread_new(&thread[n], 0, work, j) == 0)
 		n++;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	work(j);
 	while (n > 0)
 		pthread_join(thread[--n], NULL);

@@ -10,12 +10,12 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "config.h"
+#include "thread.h"
 #include "work.h"
 
 #define NICE 10
@@ -110,22 +110,16 @@ worker(void *arg)
 	return NULL;
 }
 
-/* Signals are the main thread's; a worker inherits an all-blocked mask. */
 static int
 start(struct work *w, struct thread *t)
 {
-	sigset_t all, old;
 	int rc;
 
 	t->pool = w;
 	t->express = w->n == 0;
 	if ((t->blob = blob_worker_new()) == NULL)
 		return -ENOMEM;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = -pthread_create(&t->id, NULL, worker, t);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc < 0)
+	if ((rc = thread_new(&t->id, 0, worker, t)) < 0)
 		blob_worker_free(t->blob);
 	return rc;
 }
