@@ -1,5 +1,5 @@
 /*
- * Who uses a loop device or its partitions.  Only looks: asks /sys and /proc,
+ * Who uses a loop device or its partitions, or a mount.  Only looks: asks /sys and /proc,
  * opens nothing that a dead server could make hang (but for one probe, in a
  * process of its own).
  */
@@ -348,6 +348,97 @@ hold_list(int loop_nr, pid_t self, char *out, size_t cap)
 
 	snprintf(name, sizeof name, "loop%d", loop_nr);
 	return list(loop_nr, name, self, out, cap);
+}
+
+/* ---- a mount's ---- */
+
+struct below {
+	struct hold hold;
+	const char *point;
+	size_t len;
+};
+
+static int
+is_below(const struct below *b, const char *path)
+{
+	return strncmp(path, b->point, b->len) == 0 && (path[b->len] == '/' || path[b->len] == '\0');
+}
+
+static int
+below_mount(void *ctx, const struct proc_mount *m)
+{
+	struct below *b = ctx;
+
+	if (is_below(b, m->point) && m->point[b->len])
+		add(&b->hold, "%s is mounted on %s", m->source, m->point);
+	return 0;
+}
+
+static int
+below_loop(void *ctx, int nr, const char *backing)
+{
+	struct below *b = ctx;
+
+	if (is_below(b, backing))
+		add(&b->hold, "%s is attached to /dev/loop%d", backing, nr);
+	return 0;
+}
+
+static int
+below_fd(void *ctx, pid_t pid, const char *fd, const char *link)
+{
+	struct below *b = ctx;
+	char name[32];
+
+	if (!is_below(b, link))
+		return 0;
+	proc_name(pid, name, sizeof name);
+	add(&b->hold, "%s is %s process %ld (%s)", link, fd ? "open by" : "in use by", (long)pid, name);
+	return 1;	/* one line a process */
+}
+
+/* Only what links say: a file there may be a dead server's. */
+static int
+below_process(void *ctx, pid_t pid)
+{
+	static const char *const links[] = { "cwd", "root", "exe" };
+	struct below *b = ctx;
+	char path[64], link[4096];
+	ssize_t n;
+
+	if (pid == b->hold.self || pid == getpid())
+		return 0;
+	for (size_t i = 0; i < sizeof links / sizeof links[0]; i++) {
+		snprintf(path, sizeof path, "/proc/%ld/%s", (long)pid, links[i]);
+		n = readlink(path, link, sizeof link - 1);
+		link[n < 0 ? 0 : n] = '\0';
+		if (below_fd(b, pid, NULL, link))
+			return 0;
+	}
+	proc_fds(pid, below_fd, b);
+	return 0;
+}
+
+int
+hold_list_mount(const char *point, pid_t self, char *out, size_t cap)
+{
+	struct below *b = calloc(1, sizeof *b);
+	int count;
+
+	out[0] = '\0';
+	if (b == NULL)
+		return 0;
+	b->hold.self = self;
+	b->hold.out = out;
+	b->hold.cap = cap;
+	b->point = point;
+	b->len = strlen(point);
+	proc_mounts(0, below_mount, b);
+	loop_find(below_loop, b);
+	proc_each(below_process, b);
+	count = b->hold.count;
+	free(b);
+	return count;
 }
 
 int

@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "hold.h"
 #include "log.h"
 #include "mounts.h"
 #include "proc.h"
@@ -76,12 +77,16 @@ static int
 undo(const struct mounts_entry *m, int force, struct err *e)
 {
 	int pidfd = m->alive ? proc_open(m->pid) : -ESRCH, rc = 0;
+	char list[4096];
 
-	/* Not root: the process does it, by what it was mounted with. */
+	/* Not root: the process does it, by what it was mounted with; which asks nobody. */
 	if (geteuid() != 0)
-		rc = pidfd == -ESRCH ? -EPERM : proc_signal(pidfd, m->pid, SIGINT);
+		rc = pidfd == -ESRCH ? -EPERM : !force && hold_list_mount(m->point, m->pid, list, sizeof(list)) ? -EBUSY :
+		    proc_signal(pidfd, m->pid, SIGINT);
 	else if (umount2(m->point, UMOUNT_NOFOLLOW | (force || !m->alive ? MNT_DETACH : 0)) < 0)
 		rc = -errno;
+	if (rc == -EBUSY && hold_list_mount(m->point, m->pid, list, sizeof(list)))
+		fputs(list, stderr);
 	if (rc == -EBUSY)
 		err_set(e, ST_BUSY, rc, "%s is in use: not unmounted (-f does it all the same)", m->point);
 	else if (rc < 0)

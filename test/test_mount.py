@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import struct
@@ -12,7 +13,7 @@ import subprocess
 import threading
 
 import pytest
-from lib import BUSY, DAMAGED, DONE, FAIL, GOLDEN, KEYS, T1, USAGE, Place, place, wait_for  # noqa: F401
+from lib import BUSY, DAMAGED, DONE, FAIL, GOLDEN, KEYS, PBSMAP, T1, USAGE, Place, place, wait_for  # noqa: F401
 from formats import DYNAMIC, blob, digest
 from mkpxar import Archive, name_hash
 from server import Server
@@ -244,12 +245,53 @@ def test_busy(place):
     with mount(place, GOLDEN / 'store', 'host/files/' + T1) as m:
         with open(m.at / 'dir/text.txt', 'rb') as f:
             r = place.run('unmap', m.at)
-            assert r.returncode == BUSY and 'in use' in r.stderr
+            assert r.returncode == BUSY and f'  {m.at}/dir/text.txt is open by process {os.getpid()} (' in r.stderr
+            assert r.stderr.endswith(f'{m.at} is in use: not unmounted (-f does it all the same)\n')
             assert f.read(1)
             place.unmap('-f', m.at)
             assert not m.there()
             with pytest.raises(OSError, match=''):
                 os.pread(f.fileno(), 10, 1_000_000) and os.fstat(f.fileno()) and os.listdir(m.at / 'dir')
+
+
+def test_holders_are_named(place):
+    """Whoever has something of it; a process in it; what is mounted in it."""
+    with mount(place, GOLDEN / 'store', 'host/files/' + T1) as m, \
+            subprocess.Popen(['sleep', '60'], cwd=m.at / 'dir') as p:
+        subprocess.run(['mount', '-t', 'tmpfs', 'thing', m.at / 'empty-dir'], check=True)
+        try:
+            r = place.run('unmap', m.at)
+            assert r.returncode == BUSY and m.there()
+            assert f'  {m.at}/dir is in use by process {p.pid} (sleep)\n' in r.stderr
+            assert f'  thing is mounted on {m.at}/empty-dir\n' in r.stderr
+        finally:
+            p.kill()
+            subprocess.run(['umount', m.at / 'empty-dir'], check=True)
+        p.wait()
+        place.unmap(m.at)
+
+
+def test_who_is_not_root(place):
+    """fusermount3 mounts for him; the mount is his alone, and he can end it."""
+    user = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups']
+    at, exe, store = place.dir / 'm', shutil.copy(PBSMAP, place.dir), place.golden()
+    at.mkdir()
+    os.chown(at, 65534, 65534)
+    place.dir.chmod(0o755)
+
+    def run(*args):
+        return subprocess.run([*user, *map(str, args)], env=place.env(), check=False, capture_output=True, text=True)
+    r = run(exe, 'mount', *options(store.path), 'host/files/' + T1, 'root.pxar', at)
+    assert r.returncode == DONE, r.stderr
+    assert 'user_id=65534' in flags(at) and {'ro', 'nosuid', 'nodev'} <= flags(at) and 'allow_other' not in flags(at)
+    assert run('cat', at / 'hello.txt').stdout == 'hello, rescue\n'
+    with pytest.raises(OSError, match='') as e:		# not even root's
+        (at / 'hello.txt').stat()
+    assert e.value.errno == errno.EACCES
+    r = run('sh', '-c', f'exec 3<{at}/hello.txt; {exe} unmap {at}')
+    assert r.returncode == BUSY and f'{at}/hello.txt is open by process' in r.stderr and str(at) in place.mounts()
+    assert run(exe, 'unmap', at).returncode == DONE
+    assert str(at) not in place.mounts() and wait_for(lambda: not place.processes())
 
 
 def test_lazily_unmounted_it_serves_until_the_end(place):
@@ -389,133 +431,7 @@ def test_tiny_chunks(place):
         assert (m.at / 'f').read_bytes() == bytes(range(256)) * 1000
 
 
-# ---- damage ----
-
-def test_a_missing_chunk_is_an_error_for_its_range_alone(place):
-    a = Archive()
-    a.dir('')
-    for i in range(64):
-        a.file(f'f{i:02}', random.Random(i).randbytes(100_000))
-    data = a.end()
-    st = place.store('host/x/' + T1, root_pxar=data)
-    chunks = rechunk(st, data, [65536] * 200)
-    st.chunk(chunks[40]).unlink()
-    with mount(place, st.path, 'host/x') as m:
-        good, errors = 0, []
-        for i in range(64):
-            try:
-                assert (m.at / f'f{i:02}').read_bytes() == random.Random(i).randbytes(100_000)
-                good += 1
-            except OSError as e:
-                errors.append(e.errno)
-        assert good >= 62 and set(errors) == {errno.EIO}
-
-
-def hostile(name):
-    """Archives that lie; the names that are still to be seen, and those of them that give errors."""
-    a = Archive()
-    a.dir('')
-    a.file('good', b'good')
-    bad, seen, damage = [], ['good'], {}
-    if name == 'slash':
-        a.file('a/b', b'')
-    elif name == 'dots':
-        a.file('..', b'')
-        a.file('.', b'')
-    elif name == 'no name':
-        a.file('', b'')
-    elif name == 'NUL in a name':
-        a.file(b'a\0b', b'')
-    elif name == 'long name':
-        a.file('n' * 300, b'')
-    elif name == 'huge file':
-        a.file('bad', b'x', claim=1 << 63)
-        bad = ['bad']
-    elif name == 'mode':
-        a.special('bad', 0o777)
-        a.special('worse', 0o200100644)
-        bad = ['bad', 'worse']
-    elif name == 'file without data':
-        a.special('bad', 0o100644)
-        bad = ['bad']
-    elif name == 'wild row':
-        a.file('gone', b'x')
-        damage = {'rows': {b'gone': (1 << 63, 1 << 62)}}
-    elif name == 'row beyond the end':
-        a.file('gone', b'x')
-        damage = {'rows': {b'gone': (20, 1000)}}
-    elif name == 'twice':
-        a.file('once', b'x')
-        seen += ['once']
-        damage = {'extra': [b'once', b'once']}
-    elif name == 'itself':
-        damage = {'own_row': True}
-    elif name == 'link to a directory':
-        a.dir('d')
-        a.up()
-        a.link('bad', 'd')
-        bad, seen = ['bad'], ['good', 'd']
-    elif name == 'link forward':
-        a.link('bad', None, offset=(1 << 64) - 5)
-        bad = ['bad']
-    elif name == 'link to itself':
-        a.link('bad', None, offset=0)
-        bad = ['bad']
-    elif name == 'link into nothing':
-        a.link('bad', None, offset=3)
-        bad = ['bad']
-    elif name in ('no tail', 'tail elsewhere', 'tail before the start', 'size', 'size of no rows'):
-        a.dir('bad')
-        a.file('in', b'')
-        a.up(**{'no tail': {'tail': 0}, 'tail elsewhere': {'back': 60}, 'tail before the start': {'back': 1 << 40},
-                'size': {'size': 1 << 62}, 'size of no rows': {'size': 16}}[name])
-        bad = ['bad']
-    elif name == 'no tree':
-        for i in range(5):
-            a.file(f'f{i}', b'')
-        seen += [f'f{i}' for i in range(5)]
-        damage = {'shuffle': True}
-    return a.end(**damage), seen + bad, bad
-
-
-@pytest.mark.parametrize('name', [
-    'slash', 'dots', 'no name', 'NUL in a name', 'long name', 'huge file', 'mode', 'file without data', 'wild row', 'row beyond the end',
-    'twice', 'itself', 'link to a directory', 'link forward', 'link to itself', 'link into nothing', 'no tail', 'tail elsewhere',
-    'tail before the start', 'size', 'size of no rows', 'no tree'])
-def test_hostile(place, name):
-    data, seen, bad = hostile(name)
-    st = place.store('host/x/' + T1, root_pxar=data)
-    with mount(place, st.path, 'host/x') as m:
-        fd = os.open(m.at, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError), os.scandir(fd) as it:
-                found = []
-                for e in it:
-                    found.append(e.name)
-        finally:
-            os.close(fd)
-        assert sorted(found) == sorted(seen)
-        for n in seen:
-            if n in bad:
-                with pytest.raises(OSError, match='') as e:
-                    os.lstat(m.at / n)
-                assert e.value.errno == errno.EIO
-        assert (m.at / 'good').read_bytes() == b'good'
-        assert m.there() and len(place.processes()) == 1
-
-
-@pytest.mark.parametrize('how', ['root', 'short', 'empty', 'newer'])
-def test_an_archive_whose_root_is_damaged_is_not_mounted(place, how):
-    a = Archive(split=how == 'newer')
-    a.dir('')
-    data = a.end(**({'tail': 1} if how == 'root' else {}))
-    if how == 'newer':
-        data = data[0][:16] + b'\3' + data[0][17:]
-    data = data[:10] if how == 'short' else b'' if how == 'empty' else data
-    st = place.store('host/x/' + T1, root_pxar=data)
-    r = place.run('mount', *options(st.path), 'host/x', 'root.pxar', place.dir)
-    place.failed(r, FAIL if how == 'newer' else DAMAGED, 'newer format' if how == 'newer' else 'root.pxar: the archive is damaged')
-
+# ---- a server ----
 
 def test_a_server_that_breaks_while_tar_runs(place):
     a = Archive()
