@@ -373,7 +373,8 @@ pxar_resolve(const struct pxar *p, const struct pxar_child *c, struct pxar_stat 
 int
 pxar_find(const struct pxar *p, const struct pxar_dir *d, const char *name, struct pxar_child *c)
 {
-	uint64_t hash = siphash24(HASH_0, HASH_1, name, strlen(name)), h, i = 0;
+	uint64_t hash = siphash24(HASH_0, HASH_1, name, strlen(name)), h = hash, i = 0;
+	uint64_t least = 0, most = ~0ull;	/* what hashes may be in the subtree of i: else it is no tree */
 	uint64_t later[64];		/* subtrees to be looked at too: at most one a level */
 	char other[PXAR_NAME];
 	int n = 0, same = 0, rc;
@@ -383,10 +384,16 @@ pxar_find(const struct pxar *p, const struct pxar_dir *d, const char *name, stru
 			if (n == 0)
 				return -ENOENT;
 			i = later[--n];
+			least = hash;
+			most = ~0ull;
 			continue;
 		}
-		if ((rc = pxar_child(p, d, i, &h, c)) < 0)
+		/* A row that makes no sense, but for its hash, does not hide others. */
+		rc = pxar_child(p, d, i, &h, c);
+		if (rc < 0 && (rc != -EBADMSG || h == hash))
 			return rc;
+		if (h < least || h > most)
+			return -EBADMSG;
 		if (hash == h) {
 			if (++same > SAME_MAX)
 				return -EBADMSG;
@@ -394,7 +401,11 @@ pxar_find(const struct pxar *p, const struct pxar_dir *d, const char *name, stru
 				return rc;
 			later[n++] = i * 2 + 2;
 		}
-		i = hash > h ? i * 2 + 2 : i * 2 + 1;
+		if (hash > h)
+			least = h;
+		else
+			most = h;
+		i = i * 2 + 1 + (hash > h);
 	}
 }
 

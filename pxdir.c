@@ -130,6 +130,18 @@ pxlinks_add(struct pxlinks *l, uint64_t id, uint64_t name)
 	l->used++;
 }
 
+int
+pxlinks_only(struct pxlinks *l, uint64_t id, uint64_t name)
+{
+	uint32_t i;
+
+	for (i = first(l, id); l->slot[i].start; i = (i + 1) & (l->size - 1))
+		if (l->slot[i].start == id)
+			return l->slot[i].end == name;
+	pxlinks_add(l, id, name);
+	return 1;
+}
+
 unsigned
 pxlinks_count(const struct pxlinks *l, uint64_t id)
 {

@@ -17,7 +17,7 @@ struct pxdir {
 	uint64_t progress;		/* steps of loading that were done */
 	struct pxdir_row *row;		/* d.count of them, once that is known */
 	unsigned bad;			/* children that could not be shown: the caller's */
-	int told;			/*   and whether somebody was told */
+	int told;			/*   and whether the reader was told */
 };
 
 /* NULL: no memory. */
@@ -33,12 +33,14 @@ int pxdir_child(const struct pxdir *d, uint64_t i, struct pxar_child *c);
 struct pxlinks {
 	struct pxdir_row *slot;		/* here: id of the file, offset of the name; 0: empty */
 	uint32_t size, used;		/* size: a power of two */
-};
+};				/* (Used for other pairs, too: see pxop.h.) */
 
 int pxlinks_init(struct pxlinks *l, uint32_t size);	/* 0 or -ENOMEM */
 void pxlinks_free(struct pxlinks *l);
 /* Beyond three quarters of size nothing is remembered. */
 void pxlinks_add(struct pxlinks *l, uint64_t id, uint64_t name);
+/* Is this the only name that was met? Of one that is new it is. */
+int pxlinks_only(struct pxlinks *l, uint64_t id, uint64_t name);
 unsigned pxlinks_count(const struct pxlinks *l, uint64_t id);
 
 #endif

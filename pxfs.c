@@ -22,6 +22,8 @@
 
 #define OPS_MAX 256			/* requests that wait for chunks of metadata, at most */
 #define COUNTED_MAX (1u << 16)		/* hard links that are counted */
+#define PARENTS_MAX (1u << 18)		/* directories whose place is remembered: 4 MiB */
+#define TOLD_MAX 256			/* places of damage that are logged */
 
 /* ---- what is known of a node ---- */
 
@@ -55,6 +57,16 @@ fill_entry(struct pxfs *fs, const struct pxar_child *c, const struct pxar_stat *
 	ent->attr_timeout = ent->entry_timeout = FUSE_FOREVER;
 }
 
+/* What is behind a child's name. A directory is where it was met first, and nowhere else: the kernel wants it so, and
+ * walks would grow without end in directories that have each other. */
+static int
+resolve(struct op *op, const struct pxar *p, const struct pxar_child *c, struct pxar_stat *px)
+{
+	int rc = pxar_resolve(p, c, px);
+
+	return rc == 0 && PXAR_IS_DIR(px->id) && !pxlinks_only(&op->fs->parents, px->id, op->id) ? -EBADMSG : rc;
+}
+
 static int
 run_lookup(struct op *op)
 {
@@ -65,8 +77,11 @@ run_lookup(struct op *op)
 	struct pxar_dir d;
 	int rc;
 
-	if ((rc = pxar_dir(&p, op->id, &d)) == 0 && (rc = pxar_find(&p, &d, op->name, &c)) == 0)
-		rc = pxar_resolve(&p, &c, &px);
+	if ((rc = pxar_dir(&p, op->id, &d)) == 0 && (rc = pxar_find(&p, &d, op->name, &c)) == 0) {
+		op->place = c.start;
+		op->named = 1;
+		rc = resolve(op, &p, &c, &px);
+	}
 	if (rc == -ENOENT)		/* what is not there will never be */
 		ent = (struct fuse_entry_param){ .entry_timeout = FUSE_FOREVER };
 	else if (rc < 0)
@@ -210,7 +225,7 @@ add_child(struct op *op, struct pxar *p, char *out, size_t *len)
 		op_step(op);
 		return 1;
 	}
-	if (rc == 0 && (rc = pxar_resolve(p, &c, &px)) == 0)
+	if (rc == 0 && (rc = resolve(op, p, &c, &px)) == 0)
 		fill_entry(op->fs, &c, &px, &ent);
 	/* Without a number the kernel asks for it, and is told what is wrong. */
 	return rc == 0 || rc == -EBADMSG || rc == -EIO ? add(op, out, len, name, &ent) : rc;
@@ -241,8 +256,9 @@ run_readdir(struct op *op)
 	if (rc >= 0 || len) {
 		rc = 0;
 		if (len == 0 && d->bad && !d->told) {
-			say("a directory (its end is at byte %llu): %u entries are damaged",
-			    (unsigned long long)op->id / 2, d->bad);
+			if (op_first(op->fs, op->place))
+				say("%u names are damaged in the directory whose end is at byte %llu",
+				    d->bad, (unsigned long long)op->place);
 			d->told = 1;
 			rc = -EIO;
 		} else {
@@ -491,7 +507,8 @@ pxfs_new(const struct pxfs_conf *conf, struct err *e)
 	int i;
 
 	if (fs == NULL || (fs->ops = calloc(OPS_MAX, sizeof(*fs->ops))) == NULL ||
-	    pxlinks_init(&fs->links, COUNTED_MAX) < 0) {
+	    pxlinks_init(&fs->links, COUNTED_MAX) < 0 || pxlinks_init(&fs->parents, PARENTS_MAX) < 0 ||
+	    pxlinks_init(&fs->told, TOLD_MAX) < 0) {
 		if (fs)
 			pxfs_free(fs);
 		err_set(e, ST_FAIL, -ENOMEM, "out of memory");
@@ -515,6 +532,8 @@ pxfs_free(struct pxfs *fs)
 	for (i = 0; fs->ops && i < OPS_MAX; i++)
 		free(fs->ops[i].mem);
 	pxlinks_free(&fs->links);
+	pxlinks_free(&fs->parents);
+	pxlinks_free(&fs->told);
 	free(fs->ops);
 	free(fs);
 }

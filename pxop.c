@@ -32,16 +32,24 @@ op_free(struct op *op)
 	fs->idle = op;
 }
 
+int
+op_first(struct pxfs *fs, uint64_t place)
+{
+	uint32_t used = fs->told.used;
+
+	pxlinks_add(&fs->told, place + 1, 0);	/* 0 is no place there */
+	return fs->told.used > used;
+}
+
 void
 op_fail(struct op *op, int rc)
 {
 	struct pxfs *fs = op->fs;
 
 	/* Of a chunk that could not be had (-EIO) the fetcher has told. */
-	if (rc == -EBADMSG && fs->said != op->id) {
-		fs->said = op->id;
-		say("the archive is damaged (what byte %llu tells of)", (unsigned long long)op->id / 2);
-	}
+	if (rc == -EBADMSG && op_first(fs, op->place))
+		say("the archive is damaged at byte %llu%s%s", (unsigned long long)op->place, op->named ? ": " : "",
+		    op->named ? op->name : "");
 	fuse_reply_err(op->req, rc == -EBADMSG ? EIO : -rc);
 	op_free(op);
 }
@@ -150,6 +158,8 @@ op_new(fuse_req_t req, fuse_ino_t ino, int (*run)(struct op *))
 	op->req = req;
 	op->run = run;
 	op->id = ino == FUSE_ROOT_ID ? fs->conf.root : ino;
+	op->place = op->id / 2;
+	op->named = 0;
 	op->waiting = op->failed = 0;
 	op->have = op->pos = 0;
 	op->file = NULL;

@@ -19,6 +19,8 @@ struct op {
 	fuse_req_t req;
 	int (*run)(struct op *);	/* answers, or a negative errno */
 	uint64_t id;
+	uint64_t place;			/* byte of the archive that is to blame when it is damaged; */
+	int named;			/*   `name` is of what is there */
 	size_t size;			/* of the answer, at most */
 	uint64_t off;
 	int plus;
@@ -42,7 +44,8 @@ struct pxfs {
 	struct pxfs_conf conf;
 	struct op *ops, *idle, ring;
 	struct pxlinks links;
-	uint64_t said;			/* id of the last damage that was told */
+	struct pxlinks parents;		/* directories and what they are in */
+	struct pxlinks told;		/* places of damage, each logged once; as many as there is room for */
 };
 
 /* A request's op: there must be an idle one. run is called by op_run(). */
@@ -50,6 +53,8 @@ struct op *op_new(fuse_req_t req, fuse_ino_t ino, int (*run)(struct op *));
 /* Afterwards there may be no op any more. */
 void op_run(struct op *op);
 void op_fail(struct op *op, int rc);
+/* Is it the first time that damage is met there? */
+int op_first(struct pxfs *fs, uint64_t place);
 /* The next step need not read again what this one has read. */
 void op_step(struct op *op);
 /* The archive, whose reads are this op's. */
