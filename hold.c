@@ -1,6 +1,6 @@
 /*
- * Who uses a loop device or its partitions, or a mount.  Only looks: asks /sys and /proc,
- * opens nothing that a dead server could make hang (but for one probe, in a
+ * Who uses a block device or its partitions, a file, or a mount.  Only looks: asks
+ * /sys and /proc, opens nothing that a dead server could make hang (but for one probe, in a
  * process of its own).
  */
 #include "hold.h"
@@ -32,7 +32,9 @@ struct dev {
 struct hold {
 	int nr;				/* of a loop device; -1: another one */
 	pid_t self;
-	struct dev dev[DEVS_MAX];
+	const char *file;		/* its path, resolved, instead of devices; NULL */
+	struct stat st;			/*   and what it is */
+	struct dev dev[DEVS_MAX];	/* of a file one, without a name */
 	int devs;
 	char *out;
 	size_t len, cap;
@@ -42,8 +44,8 @@ struct hold {
 	int spaces;
 };
 
-/* One more holder; a line that does not fit is left out whole. Mount points and
- * names are strangers' text: nothing a terminal would obey gets through. */
+/* One more holder; a line that does not fit is left out whole. Mount points
+ * and names are strangers' text: nothing a terminal would obey gets through. */
 __attribute__((format(printf, 2, 3)))
 static void
 add(struct hold *h, const char *fmt, ...)
@@ -66,6 +68,20 @@ add(struct hold *h, const char *fmt, ...)
 	h->len += (size_t)snprintf(h->out + h->len, h->cap - h->len, "  %s\n", line);
 }
 
+/* The same: what a device is, or the file. */
+__attribute__((format(printf, 3, 4)))
+static void
+add_dev(struct hold *h, const struct dev *dev, const char *fmt, ...)
+{
+	char what[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof what, fmt, ap);
+	va_end(ap);
+	add(h, "%s%s %s", h->file ? h->file : "/dev/", dev->name, what);
+}
+
 static const struct dev *
 find_dev(const struct hold *h, dev_t no)
 {
@@ -75,12 +91,25 @@ find_dev(const struct hold *h, dev_t no)
 	return NULL;
 }
 
+/* Is it that file? Of all others only those of the same name are asked: a stat may hang on a dead server. */
+static int
+is_file(const struct hold *h, const char *path)
+{
+	const char *a = strrchr(h->file, '/'), *b = strrchr(path, '/');
+	struct stat st;
+
+	return b != NULL && strcmp(a, b) == 0 && stat(path, &st) == 0 && st.st_dev == h->st.st_dev &&
+	    st.st_ino == h->st.st_ino;
+}
+
 /* The device of this path: by its name, or by what it points to (/dev/disk/by-uuid/…). */
 static const struct dev *
 find_path(const struct hold *h, const char *path)
 {
 	struct stat st;
 
+	if (h->file != NULL)
+		return is_file(h, path) ? h->dev : NULL;
 	if (strncmp(path, "/dev/", 5) != 0)
 		return NULL;
 	for (int i = 0; i < h->devs; i++)
@@ -142,11 +171,11 @@ look_mount(void *ctx, const struct proc_mount *m)
 	if (dev == NULL)
 		return 0;
 	if (h->pid == 0) {
-		add(h, "/dev/%s is mounted on %s", dev->name, m->point);
+		add_dev(h, dev, "is mounted on %s", m->point);
 	} else {
 		proc_name(h->pid, name, sizeof name);
-		add(h, "/dev/%s is mounted on %s in the mount namespace of process %ld (%s)",
-		    dev->name, m->point, (long)h->pid, name);
+		add_dev(h, dev, "is mounted on %s in the mount namespace of process %ld (%s)", m->point,
+		    (long)h->pid, name);
 	}
 	return 0;
 }
@@ -204,7 +233,7 @@ look_swaps(struct hold *h)
 		line[strcspn(line, " \t")] = '\0';
 		dev = find_path(h, line);
 		if (dev != NULL)
-			add(h, "/dev/%s is in use as swap", dev->name);
+			add_dev(h, dev, "is in use as swap");
 	}
 	if (f != NULL)
 		fclose(f);
@@ -229,9 +258,9 @@ look_holders(struct hold *h, const struct dev *dev)
 		f = fopen(path, "re");
 		if (f != NULL && fgets(name, sizeof name, f) != NULL) {
 			name[strcspn(name, "\n")] = '\0';
-			add(h, "/dev/%s is held by %s (%s)", dev->name, ent->d_name, name);
+			add_dev(h, dev, "is held by %s (%s)", ent->d_name, name);
 		} else {
-			add(h, "/dev/%s is held by %s", dev->name, ent->d_name);
+			add_dev(h, dev, "is held by %s", ent->d_name);
 		}
 		if (f != NULL)
 			fclose(f);
@@ -248,7 +277,7 @@ look_loop(void *ctx, int nr, const char *backing)
 	const struct dev *dev = nr == h->nr ? NULL : find_path(h, backing);
 
 	if (dev != NULL)
-		add(h, "/dev/%s is attached to /dev/loop%d", dev->name, nr);
+		add_dev(h, dev, "is attached to /dev/loop%d", nr);
 	return 0;
 }
 
@@ -256,21 +285,20 @@ static int
 look_fd(void *ctx, pid_t pid, const char *fd, const char *link)
 {
 	struct hold *h = ctx;
-	const struct dev *dev;
+	const struct dev *dev = NULL;
 	char path[320], name[32];
 	struct stat st;
 
-	/* Files elsewhere are not touched: a stat may hang on a dead server. */
-	if (strncmp(link, "/dev/", 5) != 0)
-		return 0;
 	snprintf(path, sizeof path, "/proc/%ld/fd/%s", (long)pid, fd);
-	if (stat(path, &st) != 0 || !S_ISBLK(st.st_mode))
-		return 0;
-	dev = find_dev(h, st.st_rdev);
+	/* Files elsewhere are not touched: a stat may hang on a dead server. */
+	if (h->file != NULL)
+		dev = find_path(h, link);
+	else if (strncmp(link, "/dev/", 5) == 0 && stat(path, &st) == 0 && S_ISBLK(st.st_mode))
+		dev = find_dev(h, st.st_rdev);
 	if (dev == NULL)
 		return 0;
 	proc_name(pid, name, sizeof name);
-	add(h, "/dev/%s is open by process %ld (%s)", dev->name, (long)pid, name);
+	add_dev(h, dev, "is open by process %ld (%s)", (long)pid, name);
 	return 1;	/* one line a process */
 }
 
@@ -312,33 +340,39 @@ is_claimed(const struct hold *h)
 }
 
 static int
-list(int loop_nr, const char *name, pid_t self, char *out, size_t cap)
+list(struct hold *h, pid_t self, char *out, size_t cap)
+{
+	int count;
+
+	h->self = self;
+	h->out = out;
+	h->cap = cap;
+	look_mounts(h);
+	look_swaps(h);
+	for (int i = 0; h->file == NULL && i < h->devs; i++)
+		look_holders(h, &h->dev[i]);
+	loop_find(look_loop, h);
+	proc_each(look_process, h);
+	/* Last, and only when nobody is known: it is the one look that shows. */
+	if (h->count == 0 && h->file == NULL && h->devs > 0 && is_claimed(h))
+		add_dev(h, h->dev, "is in use by the kernel (a mount taken away with umount -l, perhaps)");
+	count = h->count;
+	free(h);
+	return count;
+}
+
+static int
+list_dev(int loop_nr, const char *name, pid_t self, char *out, size_t cap)
 {
 	struct hold *h = calloc(1, sizeof *h);
-	int count;
 
 	if (cap > 0)
 		out[0] = '\0';
 	if (h == NULL)
 		return 0;
 	h->nr = loop_nr;
-	h->self = self;
-	h->out = out;
-	h->cap = cap;
 	collect(h, name);
-	look_mounts(h);
-	look_swaps(h);
-	for (int i = 0; i < h->devs; i++)
-		look_holders(h, &h->dev[i]);
-	loop_find(look_loop, h);
-	proc_each(look_process, h);
-	/* Last, and only when nobody is known: it is the one look that shows. */
-	if (h->count == 0 && h->devs > 0 && is_claimed(h))
-		add(h, "/dev/%s is in use by the kernel (a mount taken away with umount -l, "
-		    "perhaps)", h->dev[0].name);
-	count = h->count;
-	free(h);
-	return count;
+	return list(h, self, out, cap);
 }
 
 int
@@ -347,7 +381,33 @@ hold_list(int loop_nr, pid_t self, char *out, size_t cap)
 	char name[40];
 
 	snprintf(name, sizeof name, "loop%d", loop_nr);
-	return list(loop_nr, name, self, out, cap);
+	return list_dev(loop_nr, name, self, out, cap);
+}
+
+int
+hold_list_dev(const char *name, pid_t self, char *out, size_t cap)
+{
+	return list_dev(loop_number(name), name, self, out, cap);
+}
+
+int
+hold_list_file(const char *path, char *out, size_t cap)
+{
+	struct hold *h = calloc(1, sizeof *h);
+	char *file = realpath(path, NULL);
+	int count = 0;
+
+	if (cap > 0)
+		out[0] = '\0';
+	if (h != NULL && file != NULL && stat(file, &h->st) == 0) {
+		h->nr = -1;
+		h->file = file;
+		count = list(h, getpid(), out, cap);
+	} else {
+		free(h);
+	}
+	free(file);
+	return count;
 }
 
 /* ---- a mount's ---- */
@@ -439,10 +499,4 @@ hold_list_mount(const char *point, pid_t self, char *out, size_t cap)
 	count = b->hold.count;
 	free(b);
 	return count;
-}
-
-int
-hold_list_dev(const char *name, pid_t self, char *out, size_t cap)
-{
-	return list(loop_number(name), name, self, out, cap);
 }

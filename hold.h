@@ -1,4 +1,4 @@
-/* Who uses a block device or its partitions, or a mount: mounts, swap, device-mapper and md, open descriptors. */
+/* Who uses a block device or its partitions, a file, or a mount: mounts, swap, device-mapper and md, open descriptors. */
 #ifndef HOLD_H
 #define HOLD_H
 
@@ -10,6 +10,8 @@
 int hold_list(int loop_nr, pid_t self, char *out, size_t cap);
 /* The same of any block device, by its name in /sys: "sda", "nvme0n1p2". */
 int hold_list_dev(const char *name, pid_t self, char *out, size_t cap);
+/* The same of a regular file: loop devices, swap, open descriptors; by the file's name, so not when it goes by another one there. */
+int hold_list_file(const char *path, char *out, size_t cap);
 
 /* The same of the file system mounted on `point`: processes that have something of it open or are in it, mounts and
  * loop devices on what is in it. */

@@ -338,8 +338,6 @@ show_parts(struct restore *r)
 	size_t n = strlen(r->archive.file->name);
 	int device = r->target.kind == TARGET_DEVICE;
 
-	if (device && target_reread(&r->target) == -EBUSY)
-		say("%s: the kernel still has the old partition table; have it read anew (blockdev --rereadpt)", r->target.path);
 	if (t && n > 9 && strcmp(r->archive.file->name + n - 9, ".img.fidx") == 0 &&
 	    part_scan(read_target, &r->target, r->target.size, t, NULL) == 0) {
 		report_parts(device ? r->target.path : "partition ", t);
@@ -403,7 +401,7 @@ finish(struct restore *r, int rc, struct err *e)
 	if (save(r, &why) < 0)
 		say("%s", why.text);
 	if (rc < 0)
-		err_set(e, e->status, rc, "%s; %s of %s are restored: go on with --%s", e->text,
+		err_set(e, e->status, rc, "%s; %s of %s are restored: go on with --yes --%s", e->text,
 		    human_size(count_bytes(r, r->done), done_size), human_size(r->archive.index.size, size),
 		    r->o->resume ? "resume" : "delta");
 	return rc < 0 ? rc : end;
@@ -423,7 +421,11 @@ restore_seekable(struct restore *r, struct err *e)
 		return begun;
 	if ((rc = look_back(r, begun, e)) < 0)
 		return rc;
-	if ((rc = finish(r, write_all(r, e), e)) < 0 || (r->o->compare && (rc = compare(r, e)) < 0))
+	rc = finish(r, write_all(r, e), e);
+	/* Whatever else is wrong: what the kernel has is not on the disk any more. */
+	if (r->target.kind == TARGET_DEVICE && target_reread(&r->target) == -EBUSY)
+		say("%s: the kernel still has the old partition table; have it read anew (blockdev --rereadpt)", r->target.path);
+	if (rc < 0 || (r->o->compare && (rc = compare(r, e)) < 0))
 		return rc;
 	if (r->damaged)
 		return err_set(e, ST_DAMAGED, -EIO, "%s: %lu chunks could not be had: their ranges were left as they were",
@@ -462,8 +464,7 @@ restore_stream(struct restore *r, struct err *e)
 static int
 restore_archive(struct restore *r, const struct manifest_file *f, struct err *e)
 {
-	struct target_conf c = { .path = r->o->operand[2], .stop = r->stop, .yes = r->o->yes, .sparse = r->o->sparse,
-		.again = r->o->resume || r->o->delta };
+	struct target_conf c = { .path = r->o->operand[2], .stop = r->stop, .yes = r->o->yes, .sparse = r->o->sparse };
 	int rc;
 
 	if ((rc = snap_index(&r->snap, f, &r->archive, e)) < 0)

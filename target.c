@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "hold.h"
 #include "human.h"
 #include "secret.h"
 #include "target.h"
@@ -49,6 +50,20 @@ open_error(const struct target *t, struct err *e)
 	    strerror(-rc), rc == -EBUSY ? " (something in the kernel uses it, or a part of it)" : "");
 }
 
+/* The name may have gone to another disk since it was looked at. */
+static int
+open_disk(const char *path, int flags, dev_t no)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC | flags);
+	struct stat st;
+
+	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode) && st.st_rdev == no))
+		return fd;
+	close(fd);
+	errno = ESTALE;
+	return -1;
+}
+
 static int
 open_device(struct target *t, const struct target_conf *c, dev_t no, struct err *e)
 {
@@ -61,7 +76,7 @@ open_device(struct target *t, const struct target_conf *c, dev_t no, struct err 
 	t->fresh = c->sparse;
 	if ((rc = disk_free(no, c->path, e)) < 0)
 		return rc;
-	if ((t->fd = open(c->path, O_RDWR | O_EXCL | O_CLOEXEC)) < 0)
+	if ((t->fd = open_disk(c->path, O_EXCL, no)) < 0)
 		return open_error(t, e);
 	if ((end = lseek(t->fd, 0, SEEK_END)) < 0)
 		return open_error(t, e);
@@ -74,18 +89,22 @@ open_device(struct target *t, const struct target_conf *c, dev_t no, struct err 
 	if (content[0] && !c->yes && (rc = confirm(t, model, content, e)) < 0)
 		return rc;
 	/* With the exclusive descriptor's consent. */
-	t->direct = open(c->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	t->direct = open_disk(c->path, O_DIRECT, no);
 	return 0;
 }
 
 static int
 open_file(struct target *t, const struct target_conf *c, int there, uint64_t size, struct err *e)
 {
-	char text[10];
+	char text[10], list[4096];
 	int rc;
 
 	t->kind = TARGET_FILE;
-	if (there && size > 0 && !c->yes && !c->again && (rc = confirm(t, "a file", human_size(size, text), e)) < 0)
+	if (there && hold_list_file(c->path, list, sizeof(list)) > 0) {
+		fputs(list, stderr);
+		return err_set(e, ST_BUSY, -EBUSY, "%s: it is in use; end who uses it, then try again", c->path);
+	}
+	if (size > 0 && !c->yes && (rc = confirm(t, "a file", human_size(size, text), e)) < 0)
 		return rc;
 	/* Disk images are nobody else's business. */
 	t->fd = open(c->path, O_RDWR | O_CREAT | O_CLOEXEC | (there ? 0 : O_EXCL), 0600);
@@ -110,15 +129,20 @@ open_pipe(struct target *t, const char *path, struct err *e)
 	return t->fd < 0 ? open_error(t, e) : 0;
 }
 
+/* A file is its shell's business, and cut already; a disk that nobody has looked at is not written. */
 static int
 open_stdout(struct target *t, int text, struct err *e)
 {
-	struct stat st;
+	struct stat st = { .st_mode = 0 };
 
+	fstat(1, &st);
+	if (S_ISBLK(st.st_mode))
+		return err_set(e, ST_BUSY, -EBUSY, "standard output is a disk: give its name as TARGET instead, so that it can be "
+		    "checked");
 	if (isatty(1) && !text)
 		return err_set(e, ST_BUSY, -EBUSY, "standard output is a terminal: send it to a file or a pipe");
 	/* Without /proc, writing may block until the reader goes. */
-	if (fstat(1, &st) < 0 || !S_ISFIFO(st.st_mode) || open_pipe(t, "/proc/self/fd/1", NULL) < 0)
+	if (!S_ISFIFO(st.st_mode) || open_pipe(t, "/proc/self/fd/1", NULL) < 0)
 		t->fd = 1;
 	return 0;
 }

@@ -31,11 +31,10 @@ struct target_conf {
 	int sparse;			/* known to be zero */
 	int stop;			/* readable: the user wants no more; -1: none */
 	int text;			/* fit for a terminal */
-	int again;			/* it has a part of the archive already: not asked for files, still for devices */
 };
 
-/* Opens it for writing. Refused (ST_BUSY): in use, under the running root, too small, not empty and nobody who says that it
- * may be overwritten. Asks at the terminal. target_close() in any case. */
+/* Opens it for writing. Refused (ST_BUSY): in use, under the running root, too small, a disk as standard output, not empty and
+ * nobody who says that it may be overwritten. Asks at the terminal. target_close() in any case. */
 int target_open(struct target *t, const struct target_conf *c, struct err *e);
 void target_close(struct target *t);
 

@@ -162,6 +162,23 @@ def test_partition_table_is_known_after_it(place):
             assert os.path.exists(f'{dev}p1')
 
 
+@pytest.mark.root
+@pytest.mark.parametrize('how, status', (('quiet', DONE), ('damaged', DAMAGED), ('lies', FAIL), ('breaks', FAIL)))
+def test_partition_table_is_read_anew_in_any_case(place, how, status):
+    """Also when nobody is to be told, and when not all went well; what reads back wrong is found."""
+    st, log, inject = place.golden(), place.dir / 'log', []
+    with disk(place) as dev:
+        if how == 'damaged':
+            st.chunk(st.index(SNAP, 'drive-scsi0.img.fidx').entries[1][2]).unlink()
+        elif how in ('lies', 'breaks'):		# a disk that says that it has written
+            inject = ['-P', dev, '-e', 'inject=pwrite64:' + ('retval=4194304' if how == 'lies' else 'error=EIO') + ':when=1']
+        r = place.run('restore', '--quiet', '--verify', '--repository', st, SNAP, DISK, dev,
+                      wrap=['strace', '-f', '-qq', '-o', log, '-e', 'trace=ioctl,pwrite64', *inject])
+        assert r.returncode == status and 'BLKRRPART' in log.read_text(), r.stderr
+        assert ('reads back wrong at offset ' in r.stderr) == (how == 'lies'), r.stderr
+        assert (r.stderr == '') == (how == 'quiet')
+
+
 @pytest.mark.parametrize('size', (1, 511, 512, 4095, 65535, 65536, 65537, 200_000))
 def test_odd_sizes(place, size):
     data = mixed(size, size)
@@ -221,7 +238,7 @@ def test_repeated_chunks(place, big):
 
 @pytest.mark.parametrize('args', (('--cache', '8M'), ('--workers', 1), ('--workers', 9), ('--cache', '8M', '--workers', 7)))
 def test_little_memory_and_many_threads(place, big, args):
-    restore(place, *args, '--delta', f'vm/1/{T1}', 'drive.img', place.dir / 'out', store=big)
+    restore(place, *args, '--yes', '--delta', f'vm/1/{T1}', 'drive.img', place.dir / 'out', store=big)
     assert (place.dir / 'out').read_bytes() == place.data
     r = subprocess.run([PBSMAP, 'restore', *map(str, args), '--repository', big.path, f'vm/1/{T1}', 'drive.img', '-'],
                        capture_output=True, check=True)
@@ -261,6 +278,36 @@ def test_what_is_not_empty_needs_a_word(place, what):
         with open(dev, 'rb') as f:
             got = f.read()
         assert got[at:at + len(sign)] == sign and not any(got[:at]) and not any(got[at + len(sign):])
+
+
+@pytest.mark.root
+def test_a_disk_as_stdout(place):
+    with disk(place) as dev:
+        for how in '>', '1<>':
+            r = subprocess.run(f'{PBSMAP} restore --yes --repository {STORE} {SNAP} {DISK} - {how} {dev}', shell=True,
+                               capture_output=True, text=True, check=False)
+            assert r.returncode == BUSY and 'give its name as TARGET' in r.stderr
+        with open(dev, 'rb') as f:
+            assert not any(f.read())
+
+
+@pytest.mark.root
+def test_the_name_of_another_disk(place):
+    """Between the look and the opening a name goes to another disk: fstat tells."""
+    with disk(place) as dev, disk(place) as other:
+        name, log = place.dir / 'name', place.dir / 'log'
+        name.symlink_to(dev)
+        (place.dir / 'next').symlink_to(other)
+        p = subprocess.Popen(['strace', '-qq', '-o', log, '-e', 'trace=open,openat', '-P', name, '-e', 'inject=open,openat:delay_enter=1500000',
+                              PBSMAP, 'restore', '--repository', STORE, SNAP, DISK, name], stderr=subprocess.PIPE, env=place.env())
+        # While it stands in its exclusive opening.
+        assert wait_for(lambda: log.exists() and 'O_EXCL' in log.read_text())
+        os.replace(place.dir / 'next', name)
+        err = p.communicate(timeout=20)[1]
+        assert p.returncode == FAIL and b'Stale' in err, err
+        for d in dev, other:
+            with open(d, 'rb') as f:
+                assert not any(f.read())
 
 
 @pytest.mark.root
@@ -319,10 +366,40 @@ def test_other_refusals(place):
     assert not (place.dir / 'out').exists()
 
 
-def test_an_existing_file_is_left(place):
+@pytest.mark.parametrize('how', ((), ('--delta',), ('--resume', 'state')))
+def test_an_existing_file_is_left(place, how):
     (place.dir / 'out').write_bytes(b'precious')
-    r = restore(place, SNAP, DISK, place.dir / 'out', status=BUSY)
+    r = restore(place, *how, SNAP, DISK, place.dir / 'out', status=BUSY, cwd=place.dir)
     assert '--yes' in r.stderr and (place.dir / 'out').read_bytes() == b'precious'
+
+
+@pytest.mark.root
+def test_a_file_in_use(place):
+    """By a loop device, as swap, by a process: a virtual machine's disk while it runs."""
+    out, link = place.dir / 'out', place.dir / 'link'
+    out.write_bytes(b'\x5a' * (SIZE + 4096))
+    link.symlink_to(out)
+
+    def refused(words):
+        for target in out, link:
+            r = restore(place, '--yes', SNAP, DISK, target, status=BUSY)
+            assert words in r.stderr and 'in use' in r.stderr, r.stderr
+        assert file_sum(out, 4096)[0] == hashlib.sha256(b'\x5a' * 4096).hexdigest()
+    dev = losetup('-f', '--show', out)
+    try:
+        refused(f'{out} is attached to {dev}')
+    finally:
+        losetup('-d', dev)
+    with open(out, 'rb'):
+        refused(f'{out} is open by process {os.getpid()} (')
+    # As /proc/swaps shows it: a swap file cannot lie in memory, where tests do.
+    swaps = place.dir / 'swaps'
+    swaps.write_text(f'Filename Type Size Used Priority\n{out} file 30716 0 -2\n')
+    r = restore(place, '--yes', SNAP, DISK, out, status=BUSY,
+                wrap=['unshare', '-m', 'sh', '-ec', f'mount --bind {swaps} /proc/swaps; exec "$@"', 'sh'])
+    assert f'{out} is in use as swap' in r.stderr
+    restore(place, '--yes', SNAP, DISK, out)
+    assert file_sum(out)[0] == GPT
 
 
 def on_terminal(place, *args, type=b'', store=STORE, wait=b'to go on: '):
@@ -458,9 +535,9 @@ def test_interrupt_says_what_was_done(place, big):
     time.sleep(1.5)
     p.send_signal(signal.SIGINT)
     err = p.communicate(timeout=10)[1].decode()
-    assert p.returncode == FAIL and re.search(r'interrupted; .* of 32.0 MiB are restored: go on with --resume', err), err
+    assert p.returncode == FAIL and re.search(r'interrupted; .* of 32.0 MiB are restored: go on with --yes --resume', err), err
     assert state.exists()
-    r = restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+    r = restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
     m = re.search(r'([\d.]+) (KiB|MiB) were there', r.stderr)
     assert m and float(m[1]) > 0
     assert out.read_bytes() == place.data and not state.exists()
@@ -471,22 +548,22 @@ def test_interrupt_says_what_was_done(place, big):
 def test_killed_at_random_and_resumed(place, big):
     state, out, r = place.dir / 'state', place.dir / 'out', random.Random(7)
     for i in range(6):
-        p = start(place, '--limit', '20M', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+        p = start(place, '--limit', '20M', '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
         time.sleep(r.uniform(0.02, 0.5))
         p.kill() if i % 2 else p.send_signal(signal.SIGTERM)
         p.communicate()
-    restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+    restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
     assert out.read_bytes() == place.data and not state.exists()
 
 
 def test_killed_and_compared(place, big):
     out, r = place.dir / 'out', random.Random(8)
     for i in range(4):
-        p = start(place, '--limit', '20M', '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
+        p = start(place, '--limit', '20M', '--yes', '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
         time.sleep(r.uniform(0.02, 0.5))
         p.kill()
         p.communicate()
-    restore(place, '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
+    restore(place, '--yes', '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
     assert out.read_bytes() == place.data
 
 
@@ -500,14 +577,14 @@ def test_state_of_something_else(place, big):
     assert 'is no state of restoring' in r.stderr
     with open(out, 'r+b') as f:
         f.write(b'\x99' * (32 << 20))
-    r = restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big, status=BUSY)
+    r = restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big, status=BUSY)
     assert 'is not what' in r.stderr and '--delta' in r.stderr
     # The target is gone, the state is not: begun anew.
     out.unlink()
-    restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+    restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
     assert out.read_bytes() == place.data
     state.write_bytes(b'')
-    restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+    restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
     (place.dir / 'junk').write_bytes(b'junk' * 99)
     restore(place, '--resume', place.dir / 'junk', f'vm/1/{T1}', 'drive.img', out, store=big, status=BUSY)
     assert (place.dir / 'junk').read_bytes() == b'junk' * 99
@@ -526,7 +603,7 @@ def test_delta_fetches_what_differs(place, big):
     for _, _, d in x.entries:
         if d not in need:
             big.chunk(d).unlink(missing_ok=True)
-    r = restore(place, '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
+    r = restore(place, '--yes', '--delta', f'vm/1/{T1}', 'drive.img', out, store=big)
     assert out.read_bytes() == place.data
     assert re.search(r'31\.\d MiB were there', r.stderr)
 
@@ -534,7 +611,7 @@ def test_delta_fetches_what_differs(place, big):
 def test_delta_encrypted(place):
     out = place.dir / 'out'
     restore(place, f'vm/101/{T1}', DISK, out, key='none')
-    r = restore(place, '--delta', f'vm/101/{T1}', DISK, out, key='none')
+    r = restore(place, '--yes', '--delta', f'vm/101/{T1}', DISK, out, key='none')
     assert '30.0 MiB were there' in r.stderr and file_sum(out)[0] == GPT
 
 

@@ -23,11 +23,11 @@ def test_a_blank_is_not_what_was_written(place, holes):
     chunk = holes.chunk(holes.index(f'vm/1/{T1}', 'drive.img.fidx').entries[400][2])
     kept = chunk.read_bytes()
     chunk.unlink()
-    restore(place, '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=holes, status=DAMAGED)
+    restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=holes, status=DAMAGED)
     assert state.exists()
     chunk.write_bytes(kept)
     out.write_bytes(bytes(32 << 20))
-    r = place.run('restore', '--repository', f'file:{holes}', '--resume', state, f'vm/1/{T1}', 'drive.img', out)
+    r = place.run('restore', '--repository', f'file:{holes}', '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out)
     assert r.returncode == BUSY or out.read_bytes() == place.data
 
 
