@@ -19,6 +19,7 @@
 
 #define PROTOCOL "proxmox-backup-reader-protocol-v1"
 #define SAY_AGAIN 60000			/* ms between two lines about the same outage */
+#define STEADY 10000			/* ms that a connection lives, or it was no end of the outage */
 
 static int
 has_quit(struct link *l)
@@ -222,9 +223,10 @@ back_off(struct link *l, int rc)
 	return l->delay / 2 + (int)(t.tv_nsec / 1000 % l->delay) / 2;
 }
 
-/* One line when the outage begins, one when it ends; in between only now and then. */
+/* One line when the outage begins, one when it ends; in between only now and then, also when connections come and go. */
 struct outage {
-	int64_t began, said;
+	int64_t began, said, back;	/* ms; began 0: there is none */
+	int told;			/* that it began */
 };
 
 static void
@@ -234,29 +236,33 @@ tell_lost(struct outage *o, int rc, const struct err *e)
 
 	if (rc == -ECANCELED)
 		return;
-	if (o->began && now - o->said < SAY_AGAIN) {
+	if (!o->began)
+		o->began = now;
+	if (o->said && now - o->said < SAY_AGAIN && (o->told || now - o->back < STEADY)) {
 		note("%s", e->text);
 		return;
 	}
 	say("%s; trying again", e->text);
-	if (!o->began)
-		o->began = now;
+	o->told = 1;
 	o->said = now;
 }
 
 static void
 tell_back(struct link *l, struct outage *o)
 {
-	if (o->began)
-		say("%s: connected again after %lld s", l->s->api.host, (long long)(clock_ms() - o->began + 500) / 1000);
-	o->began = 0;
+	int64_t now = clock_ms();
+
+	if (o->told)
+		say("%s: connected again after %lld s", l->s->api.host, (long long)(now - o->began + 500) / 1000);
+	o->began = o->told = 0;
+	o->back = now;
 }
 
 /* The thread. It ends only when it is told to: there is no error after which the server is given up for good. */
 static void *
 run(void *arg)
 {
-	struct outage outage = { 0, 0 };
+	struct outage outage = { 0 };
 	struct link *l = arg;
 	struct err e;
 	int rc;
