@@ -30,7 +30,7 @@ pick(const char *option, const char *name)
 
 /* The parts that newer clients know, each instead of the repository's own. */
 static int
-set_parts(struct repo *r, const struct opts *o, int any, struct err *e)
+set_parts(struct repo *r, const struct opts *o, int parts, int any, struct err *e)
 {
 	const char *auth = pick(o->auth_id, "PBS_AUTH_ID"), *host = pick(o->server, "PBS_SERVER");
 	const char *port = pick(o->port, "PBS_PORT"), *store = pick(o->datastore, "PBS_DATASTORE");
@@ -40,8 +40,10 @@ set_parts(struct repo *r, const struct opts *o, int any, struct err *e)
 	if (!auth && !host && !port && !store)
 		return any ? 0 : err_set(e, ST_USAGE, -EINVAL,
 		    "which repository? Give --repository or set PBS_REPOSITORY");
-	if (any && r->is_dir)
+	/* A directory in the environment has none of these parts: options are about something else. */
+	if (any && r->is_dir && !parts)
 		return 0;
+	any &= !r->is_dir;
 	snprintf(number, sizeof(number), "%u", any && r->has_port ? r->port : 8007u);
 	if (!auth && any && r->has_auth)
 		auth = r->auth_id;
@@ -77,7 +79,7 @@ origin_name(struct origin *g, const struct opts *o, struct err *e)
 		return n;
 	if (n >= 0 && (rc = repo_parse(text, &g->repo, e)) < 0)
 		return rc;
-	return set_parts(&g->repo, o, n >= 0, e);
+	return set_parts(&g->repo, o, parts, n >= 0, e);
 }
 
 /* ---- servers ---- */
