@@ -143,8 +143,10 @@ proxy_connect(const struct tcp_conf *c, char *peer, size_t cap, struct err *e)
 	via.host = p.host;
 	via.port = p.port;
 	fd = tcp_connect(&via, peer, cap, e);
-	if (fd < 0)
+	if (fd < 0) {
+		err_set(e, e->status, fd, "the proxy (ALL_PROXY): %s", e->text);
 		goto out;
+	}
 	rc = ask(fd, c, &p);
 	if (!rc)
 		rc = answer(fd, c);
