@@ -15,6 +15,7 @@
 #include "clock.h"
 
 #define REQUEST_MAX (COOKIE_MAX + 6144)	/* bytes */
+#define RENEW_PATIENCE 3000		/* ms: connections wait for a renewal, and the next try comes soon */
 
 /* One exchange. */
 struct call {
@@ -25,6 +26,7 @@ struct call {
 	struct auth_login login;
 	char text[400];			/* of an answer that is no success */
 	size_t text_len;
+	int patience;			/* ms until it must be connected, and of silence; 0: the usual ones */
 	size_t request_len;
 	char request[REQUEST_MAX];
 };
@@ -86,7 +88,7 @@ read_answer(struct api *a, struct net *n, struct call *c, struct err *e)
 	int rc = 0, got;
 
 	while (rc == 0) {
-		got = net_poll(n, NET_IN, -1, clock_ms() + a->stall, e);
+		got = net_poll(n, NET_IN, -1, clock_ms() + (c->patience ? c->patience : a->stall), e);
 		if (got < 0)
 			return got;
 		if (got == 0)
@@ -109,7 +111,7 @@ static int
 exchange(struct api *a, int cancel_fd, struct call *c, int upgrade, struct net **keep, struct err *e)
 {
 	struct net_conf conf = a->net;
-	int64_t deadline = clock_ms() + CONNECT_TIMEOUT;
+	int64_t deadline = clock_ms() + (c->patience ? c->patience : CONNECT_TIMEOUT);
 	struct net *n = NULL;
 	int rc;
 
@@ -179,7 +181,7 @@ login_body(void *ctx, const uint8_t *p, size_t n)
 
 /* With the lock held, so that others wait for the ticket instead of logging in too. */
 static int
-login(struct api *a, int cancel_fd, struct err *e)
+login(struct api *a, int cancel_fd, int patience, struct err *e)
 {
 	struct call *c = calloc(1, sizeof(*c));
 	struct err why = { .status = ST_FAIL };
@@ -196,6 +198,7 @@ login(struct api *a, int cancel_fd, struct err *e)
 	if (rc >= 0)
 		rc = http_finish(&o, form, (size_t)rc);
 	c->request_len = o.len;
+	c->patience = patience;
 	c->field = login_field;
 	c->body = login_body;
 	c->ctx = &c->login;
@@ -223,7 +226,7 @@ prepare(struct api *a, int cancel_fd, struct call *c, const char *target, const 
 
 	pthread_mutex_lock(&a->lock);
 	if (force || auth_stale(&a->auth, clock_ms()))
-		rc = login(a, cancel_fd, e);
+		rc = login(a, cancel_fd, 0, e);
 	if (rc == 0) {
 		http_start(&o, c->request, sizeof(c->request), "GET", target, a->host);
 		auth_fields(&a->auth, &o);
@@ -300,7 +303,7 @@ api_renew(struct api *a, int cancel_fd, struct err *e)
 
 	pthread_mutex_lock(&a->lock);
 	if (auth_renew(&a->auth, clock_ms()))
-		rc = login(a, cancel_fd, e);
+		rc = login(a, cancel_fd, RENEW_PATIENCE, e);
 	pthread_mutex_unlock(&a->lock);
 	return rc;
 }

@@ -1,7 +1,12 @@
 /* Who we are to a server: tokens, tickets, cookies, second factors, and that no secret stays behind. */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
-#include "../auth.h"
+#include "../api.h"
+#include "../clock.h"
 #include "t.h"
 
 static struct auth a;
@@ -136,6 +141,40 @@ test_form(void)
 	check_str(a.secret, "");
 }
 
+/* It is the connection that reads wait for which renews: a server that says nothing costs it seconds, not half a minute. */
+static void
+test_renew_in_silence(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct net_conf net = { .host = "127.0.0.1", .cancel_fd = -1 };
+	struct trust trust;
+	struct api api;
+	int64_t start;
+
+	check_int(bind(fd, (struct sockaddr *)&at, len), 0);
+	check_int(listen(fd, 1), 0);
+	check_int(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+	memset(&api, 0, sizeof(api));
+	check_int(trust_init(&trust, "127.0.0.1", "abababababababababababababababababababababababababababababababab", NULL, &e), 0);
+	net.port = ntohs(at.sin_port);
+	net.trust = &trust;
+	check_int(api_init(&api, &net, "u@pbs", "PBS:u@pbs:1::old", 30000, &e), 0);
+	strcpy(api.auth.cookie, "PBSAuthCookie=x");
+	api.auth.since = clock_ms() - TICKET_RENEW - 1;
+	start = clock_ms();
+	check(api_renew(&api, -1, &e) < 0);
+	check(clock_ms() - start > 2500 && clock_ms() - start < 8000);
+	/* Not again at once. */
+	start = clock_ms();
+	check_int(api_renew(&api, -1, &e), 0);
+	check(clock_ms() - start < 1000);
+	api_free(&api);
+	trust_free(&trust);
+	close(fd);
+}
+
 int
 main(void)
 {
@@ -145,5 +184,6 @@ main(void)
 	run(test_renew);
 	run(test_refused);
 	run(test_form);
+	run(test_renew_in_silence);
 	return t_end();
 }
