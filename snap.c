@@ -28,11 +28,13 @@ read_manifest(struct snap *s, struct err *e)
 	struct err why;
 	uint8_t *raw = NULL;
 	size_t len;
+	char name[ID_MAX + 64];
 	int rc, encrypted;
 
 	if ((rc = s->source->ops->file(s->source, "index.json.blob", MANIFEST_MAX, &raw, &len, e)) < 0) {
+		snapshot_print(&s->name, name, sizeof(name));
 		if (rc == -ENOENT)
-			err_set(e, ST_DAMAGED, rc, "the snapshot is unfinished: it has no manifest (index.json.blob)");
+			err_set(e, ST_DAMAGED, rc, "%s is unfinished: it has no manifest (index.json.blob)", name);
 		return rc;
 	}
 	s->json = malloc(MANIFEST_MAX);

@@ -72,7 +72,7 @@ pull(struct chunk_req *r)
 	}
 	close(r->stream);
 	if (rc < 0)
-		err_set(&r->err, rc == -EBADMSG ? ST_DAMAGED : ST_FAIL, rc, "cannot be read: %s",
+		err_set(&r->err, rc == -EBADMSG || rc == -EIO ? ST_DAMAGED : ST_FAIL, rc, "cannot be read: %s",
 		    rc == -EBADMSG ? "it is shorter than it was" : strerror(-rc));
 	return rc;
 }
@@ -258,7 +258,7 @@ store_snapshots(struct source *src, const struct snapshot *group,
 		rc = -errno;
 		if (fd >= 0)
 			close(fd);
-		return err_set(e, ST_FAIL, rc, "%s/%s: %s", s->path, path, strerror(-rc));
+		return err_set(e, ST_FAIL, rc, "%s/%s: %s", s->path, path, rc == -ENOENT ? "no such group" : strerror(-rc));
 	}
 	info.name.has_time = 1;
 	while (rc == 0 && (d = readdir(dir)) != NULL)
@@ -388,7 +388,7 @@ open_dirs(struct store *s, const char *path, struct err *e)
 
 	if ((s->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		rc = -errno;
-		return err_set(e, rc == -EACCES ? ST_TRUST : ST_FAIL, rc, "%s: %s", path, strerror(-rc));
+		return err_set(e, rc == -EACCES ? ST_TRUST : ST_FAIL, rc, "datastore %s: %s", path, strerror(-rc));
 	}
 	if ((s->chunks = openat(s->dir, ".chunks", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		rc = -errno;
