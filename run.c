@@ -47,16 +47,16 @@ nap(int ms)
 int
 run_dir(int make, struct err *e)
 {
+	int fd, rc, made = 0;
 	struct stat st;
-	int fd, rc;
 
 	/* Whether they were there is seen below. */
 	if (make) {
 		mkdir("/run", 0755);
+		made = mkdir(RUN_DIR, 0755) < 0 ? -errno : 0;
 		/* A root that is read-only: /run is what everybody expects to be memory there. */
-		if (mkdir(RUN_DIR, 0755) < 0 && errno == EROFS &&
-		    mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") == 0)
-			mkdir(RUN_DIR, 0755);
+		if (made == -EROFS && mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") == 0)
+			made = mkdir(RUN_DIR, 0755) < 0 ? -errno : 0;
 	}
 	fd = open(RUN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
@@ -64,7 +64,7 @@ run_dir(int make, struct err *e)
 		if (rc == -ELOOP || rc == -ENOTDIR)
 			return err_set(e, ST_FAIL, rc, "%s is no directory (a link?): remove it",
 			    RUN_DIR);
-		return err_set(e, ST_FAIL, rc, "cannot open %s: %s", RUN_DIR, strerror(-rc));
+		return err_set(e, ST_FAIL, rc, "cannot %s %s: %s", made ? "make" : "open", RUN_DIR, strerror(made ? -made : -rc));
 	}
 	if (fstat(fd, &st) == 0 && st.st_uid == 0 &&
 	    (st.st_mode & (st.st_gid == 0 ? 002 : 022)) == 0)
