@@ -108,7 +108,7 @@ fusedev_open(struct fusedev *d, const char *path, const char *options, const str
 		return err_set(e, ST_FAIL, -EINVAL, "cannot start a FUSE session: %s", last);
 	errno = 0;
 	if (fuse_session_mount(d->session, path) < 0)
-		return err_set(e, ST_FAIL, -EIO, "cannot mount %s: %s", path,
+		return err_set(e, ST_FAIL, -EIO, "cannot mount %s: %s", *path == '/' ? path : "the image's file",
 		    last[0] ? last : errno ? strerror(errno) : "FUSE refused");
 	d->mounted = 1;
 	fcntl(fuse_session_fd(d->session), F_SETFL, O_NONBLOCK);
