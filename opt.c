@@ -239,6 +239,20 @@ parse_options(int argc, char **argv, int cmd, struct opts *o, struct err *e)
 	return rc;
 }
 
+/* A mapping's name as the registry has it begins with '-' when it is of a directory: no option has a ':' in it. */
+static int
+take_names(int argc, char **argv, struct opts *o)
+{
+	int i, n = 1;
+
+	for (i = 1; i < argc; i++)
+		if (argv[i][0] == '-' && strstr(argv[i], "\\x3a") && o->operands < OPERANDS_MAX)
+			o->operand[o->operands++] = argv[i];
+		else
+			argv[n++] = argv[i];
+	return n;
+}
+
 int
 opt_parse(int argc, char **argv, struct opts *o, struct err *e)
 {
@@ -255,6 +269,8 @@ opt_parse(int argc, char **argv, struct opts *o, struct err *e)
 		argc--;
 		argv++;
 	}
+	if (c && c->id == CMD_UNMAP)
+		argc = take_names(argc, argv, o);
 	if ((rc = parse_options(argc, argv, c ? (int)c->id : 1 << 30, o, e)) < 0)
 		return rc;
 	if (o->help || o->version)
