@@ -157,6 +157,8 @@ daemon_start(int foreground, int *stop)
 		return ST_FAIL;
 	}
 	if (pid == 0) {
+		/* Whoever kills the parent wants no mapping; say_word() sees what was too early for this. */
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		close(p[0]);
 		word = p[1];
 		return -1;
@@ -178,6 +180,8 @@ say_word(unsigned char st)
 	do
 		n = write(word, &st, 1);
 	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		daemon_stop();		/* nobody is there who would know of the device */
 	close(word);
 	word = -1;
 }
@@ -191,6 +195,7 @@ daemon_detach(void)
 	if (word < 0)
 		return;			/* in the foreground */
 	setsid();
+	prctl(PR_SET_PDEATHSIG, 0);
 	signal(SIGHUP, SIG_IGN);
 	if ((fd = open("/dev/null", O_RDWR)) < 0)
 		fd = open("/", O_PATH);	/* anything harmless to hold 0, 1 and 2 */

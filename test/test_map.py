@@ -17,8 +17,9 @@ import time
 
 import pytest
 
-from lib import (BUSY, GOLDEN, IMAGES, KEYS, PBSMAP, SUMS, T1, Mapping, escape, file_sum, gpt_image, mixed, mounted,
+from lib import (BUSY, FAIL, GOLDEN, IMAGES, KEYS, PBSMAP, SUMS, T1, Mapping, escape, file_sum, gpt_image, mixed, mounted,
                  place, read_device, sysfs, wait_for)
+from server import Server
 
 pytestmark = pytest.mark.root
 TREE = dict(reversed(line.split()) for line in (GOLDEN / 'tree.sha256').read_text().splitlines())
@@ -329,6 +330,35 @@ def test_nothing_inherited_is_kept(place):
     sid = int(open(f'/proc/{m.pid}/stat').read().rsplit(')', 1)[1].split()[3])
     assert sid != os.getsid(0)
     place.unmap(m.dev)
+
+
+@pytest.mark.parametrize('sig', (signal.SIGKILL, signal.SIGTERM))
+def test_killed_while_it_starts(place, sig):
+    """Nobody would know of the device: nothing stays, also when the command had no time to end it."""
+    with Server(GOLDEN / 'store') as s:
+        s.command('set rtt 300')
+        p = subprocess.Popen([PBSMAP, *map(str, place.map_args(s.repo(), *IMAGES['scsi0'][:2]))], env=place.env(**s.env()),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert wait_for(lambda: len(place.processes()) == 2)
+        p.send_signal(sig)
+        assert p.wait(5) != 0
+        assert wait_for(lambda: not place.processes(), 3)
+    assert place.leftovers() == []
+
+
+def test_registry_that_cannot_be_made(place):
+    """What was tried is said, not what came of it."""
+    r = place.run(*place.map_args(GOLDEN / 'store', *IMAGES['scsi0'][:2]), wrap=[
+        'unshare', '-m', '--propagation', 'private', 'sh', '-ec', 'mount -t tmpfs none /run; : >/run/pbs-loopdev; exec "$@"', 'sh'])
+    assert r.returncode == FAIL and 'no directory' in r.stderr
+    r = place.run(*place.map_args(GOLDEN / 'store', *IMAGES['scsi0'][:2]), wrap=[
+        'unshare', '-m', '--propagation', 'private', 'sh', '-ec', 'mount -t tmpfs -o nr_inodes=1 none /run; exec "$@"', 'sh'])
+    assert r.returncode == FAIL and 'cannot make /run/pbs-loopdev: No space left' in r.stderr, r.stderr
+
+
+def test_a_mount_that_fails_is_told_readably(place):
+    r = place.strace(['mount:error=EPERM'], place.map_args(GOLDEN / 'store', *IMAGES['scsi0'][:2]))
+    assert r.returncode == FAIL and 'cannot mount the image' in r.stderr and '\\x2d' not in r.stderr, r.stderr
 
 
 def test_command_substitution_in_a_shell(place):
