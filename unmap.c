@@ -27,6 +27,7 @@
 #define ENTRIES_MAX 1024
 #define END_MS 10000			/* from SIGINT to the process's end */
 #define DETACH_MS 2000
+#define FORCE_MS 100			/* the same with force: its process has waited already */
 #define KILL_MS 2000			/* the same from SIGKILL */
 #define LOST_MS 300			/* a mapping that just ends looks lost for a moment */
 
@@ -350,7 +351,7 @@ serves(void *ctx, pid_t pid)
 
 /* A device whose server is dead and whose mount is gone. -EEXIST: its server lives. */
 static int
-detach(int nr, struct err *e)
+detach(int nr, int wait_ms, struct err *e)
 {
 	unsigned connection;
 	struct loop l;
@@ -369,7 +370,7 @@ detach(int nr, struct err *e)
 	if (rc < 0)
 		return rc;
 	part_del(l.fd, nr, NULL);
-	return loop_detach(&l, DETACH_MS, e);
+	return loop_detach(&l, wait_ms, e);
 }
 
 static int
@@ -398,7 +399,7 @@ undo(const struct table *t, const struct run_entry *ent, int force, struct err *
 	/* Held by somebody; or its mount was taken away, and nobody knew it any more. */
 	snprintf(path, sizeof path, "%s/%s", RUN_DIR, ent->name);
 	if (ent->loop_nr >= 0 && loop_has_backing(ent->loop_nr, path) &&
-	    detach(ent->loop_nr, e) == -EBUSY)
+	    detach(ent->loop_nr, force ? FORCE_MS : DETACH_MS, e) == -EBUSY)
 		say("/dev/loop%d gives read errors from now on; it goes away when its last user "
 		    "closes it", ent->loop_nr);
 	return 0;
@@ -419,7 +420,7 @@ undo_stray(int nr, int force, struct err *e)
 		    "(mapped to %s)", nr, backing);
 	if (!force && (rc = check_held(nr, 0, e)) < 0)
 		return rc;
-	rc = detach(nr, e);
+	rc = detach(nr, DETACH_MS, e);
 	if (rc == 0)
 		say("detached /dev/loop%d, which was left of a mapping", nr);
 	return force && rc == -EBUSY ? 0 : rc;

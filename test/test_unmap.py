@@ -54,9 +54,12 @@ def test_forms(place, form):
 
 def test_escaped_name(place):
     """The name as it stands in /run; a directory's begins with what looks like an option."""
-    m, *_ = unique(place)
-    place.unmap('--', m.name)
-    assert gone(m)
+    for args in (), ('--',), ('-f',):
+        m, *_ = unique(place)
+        assert m.name.startswith('-')
+        place.unmap(*args, m.name)
+        assert gone(m)
+    assert 'unknown option' in place.run('unmap', '-nosuch').stderr
 
 
 @pytest.mark.parametrize('what', ['img', '{}.im', 'x{}.img', '1/{}.img'])
@@ -228,8 +231,10 @@ def test_force_while_mounted(place):
 def test_force_while_open(place):
     m = place.map_golden('scsi0')
     with open(m.dev, 'rb') as f:
+        start = time.monotonic()
         r = place.run('unmap', '-f', m.dev, timeout=30)
         assert r.returncode == DONE, r.stderr
+        assert time.monotonic() - start < 3.5		# what udev may need is waited for once
         assert wait_for(lambda: not place.processes())
         with contextlib.suppress(OSError):
             assert os.pread(f.fileno(), 4096, 20 << 20) == b''
