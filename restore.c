@@ -46,7 +46,8 @@ struct restore {
 	struct resume resume;
 	int64_t saved;			/* ms: the state, last */
 	uint64_t zeros, before;		/* bytes: written as such; there before */
-	uint32_t damaged;		/* chunks' places that could not be had */
+	uint32_t damaged;		/* chunks' places that could not be had, */
+	enum status why_not;		/*   for good, or (ST_FAIL) now */
 	pthread_mutex_t lock;		/* of why */
 	struct err why;			/* the target failed; text empty: it did not */
 	int lost;			/* a negative errno: a sync failed. The kernel says so once, the next one succeeds */
@@ -124,6 +125,7 @@ chunk_failed(struct restore *r, uint32_t place, const struct err *e)
 	pthread_mutex_unlock(&r->lock);
 	if (stop)
 		return -EIO;
+	r->why_not = r->why_not == ST_DAMAGED ? ST_DAMAGED : e->status;
 	index_chunk(&r->archive.index, place, &want);
 	hex_encode(hex, want.digest, 32);
 	progress_clear(&r->progress);
@@ -428,7 +430,7 @@ restore_seekable(struct restore *r, struct err *e)
 	if (rc < 0 || (r->o->compare && (rc = compare(r, e)) < 0))
 		return rc;
 	if (r->damaged)
-		return err_set(e, ST_DAMAGED, -EIO, "%s: %lu chunks could not be had: their ranges were left as they were",
+		return err_set(e, r->why_not, -EIO, "%s: %lu chunks could not be had: their ranges were left as they were",
 		    r->target.path, (unsigned long)r->damaged);
 	resume_close(&r->resume, 1);
 	summarize(r, began);

@@ -35,6 +35,7 @@ struct verify {
 	struct progress progress;
 	struct bad *bad;
 	size_t bads, room;
+	size_t unread;			/* of the bads: not damaged, but could not be had now */
 	unsigned broken;		/* files that are damaged as such */
 	uint32_t unopened;		/* encrypted chunks and blobs of which only the outside could be checked */
 	uint64_t bytes;			/* of data in distinct chunks */
@@ -138,6 +139,7 @@ note_bad(struct verify *v, uint32_t place, const struct err *e)
 		v->bad = more;
 	}
 	v->bad[v->bads].place = place;
+	v->unread += e->status != ST_DAMAGED;
 	snprintf(v->bad[v->bads++].why, sizeof(v->bad->why), "%s", e->text);
 	return 0;
 }
@@ -281,8 +283,10 @@ summarize(const struct verify *v)
 	if (v->bads == 0 && v->broken == 0)
 		printf("all good");
 	else
-		printf("%zu chunk%s and %u file%s damaged", v->bads, v->bads == 1 ? "" : "s", v->broken,
+		printf("%zu chunk%s and %u file%s damaged", v->bads - v->unread, v->bads - v->unread == 1 ? "" : "s", v->broken,
 		    v->broken == 1 ? "" : "s");
+	if (v->unread)
+		printf(", %zu chunk%s could not be read", v->unread, v->unread == 1 ? "" : "s");
 	if (v->unopened)
 		printf("; without the key only checksums and lengths of what is encrypted (%lu)", (unsigned long)v->unopened);
 	if (!v->snap.has_key && v->snap.manifest.has_signature)
@@ -329,5 +333,5 @@ verify_run(const struct opts *o)
 	free(v.archives);
 	free(v.files);
 	free(v.bad);
-	return rc < 0 ? (int)e.status : v.bads || v.broken ? ST_DAMAGED : ST_DONE;
+	return rc < 0 ? (int)e.status : v.bads > v.unread || v.broken ? ST_DAMAGED : v.unread ? ST_FAIL : ST_DONE;
 }

@@ -172,6 +172,28 @@ def test_empty_or_missing(place):
     assert 'is empty: no groups' in lists(place, place.dir / 'new').stderr
 
 
+def test_what_is_not_there_is_named(place):
+    none = place.dir / 'none'
+    assert f'datastore {none}: No such file' in lists(place, none, status=FAIL).stderr
+    for command in (['map', '--repository', GOLDEN / 'store', 'vm/999', 'x.img'], ['verify', '--repository', GOLDEN / 'store', 'vm/999']):
+        assert re.search('vm/999: .*no such group|only root|needs root', place.run(*command).stderr)
+    r = place.run('verify', '--repository', GOLDEN / 'store', f'vm/100/{T3}')
+    assert f'vm/100/{T3} is unfinished' in r.stderr
+
+
+def test_parts_beat_a_directory_in_the_environment(place):
+    """What is on the command line is meant."""
+    with Server(GOLDEN / 'store') as s:
+        env = s.env(PBS_REPOSITORY=str(place.dir / 'nowhere'))
+        parts = ['--server', s.host, '--port', s.port, '--datastore', s.name, '--auth-id', 'test@pbs!tok']
+        r = place.run('list', *parts, env=env)
+        assert r.returncode == DONE and 'vm/100' in r.stdout, r.stderr
+        assert '--datastore' in place.run('list', *parts[:4], env=env).stderr
+    # In the environment both may stand: the whole one counts.
+    r = place.run('list', env={'PBS_REPOSITORY': str(GOLDEN / 'store'), 'PBS_SERVER': '127.0.0.1'})
+    assert r.returncode == DONE and 'vm/100' in r.stdout
+
+
 def test_forbidden_by_the_server(place):
     with Server(GOLDEN / 'store') as s:
         for args in [], ['vm/100'], ['-r'], [f'vm/100/{T1}']:

@@ -581,3 +581,8 @@ def test_through_a_proxy(place, disk, server):
         assert read_all(disk, m.dev, 1 << 20)[0] == []
         assert len(asked) >= 2 and set(asked) == {f'127.0.0.1:{server.port}'}
         place.unmap(m.dev)
+
+
+def test_a_proxy_that_is_not_there_is_named(place, server):
+    r = place.run('list', '--repository', server.repo(), env=server.env(ALL_PROXY='127.0.0.1:1'))
+    assert r.returncode == 1 and 'the proxy (ALL_PROXY): cannot connect to 127.0.0.1 port 1' in r.stderr

@@ -676,6 +676,33 @@ def test_server_that_breaks(place, big, weather):
         assert out.read_bytes() == place.data and s.stats()['faults'] > 0
 
 
+def test_a_line_that_comes_and_goes(place, big):
+    """One loss is told, and one return: not each of many."""
+    with Server(big) as s:
+        s.command('break cut after=900000 times=12 scope=h2')
+        out = place.dir / 'out'
+        r = restore(place, f'vm/1/{T1}', 'drive.img', out, store=s.repo(), env=s.env())
+        assert out.read_bytes() == place.data and s.stats()['connections'] >= 10
+        assert r.stderr.count('trying again') == 1 and r.stderr.count('connected again') == 1, r.stderr
+
+
+def test_what_the_server_cannot_give_now_is_not_called_damaged(place, big):
+    x = big.index(f'vm/1/{T1}', 'drive.img.fidx')
+    d = next(e[2] for e in x.entries[3:] if any(place.data[e[0]:e[1]]))
+    with Server(big) as s:
+        s.command(f'rule status code=503 times=all on=chunk digest={d.hex()} text=overloaded')
+        r = restore(place, f'vm/1/{T1}', 'drive.img', place.dir / 'out', store=s.repo(), env=s.env(), status=FAIL)
+        assert '503' in r.stderr and 'could not be had' in r.stderr
+        r = place.run('verify', '--repository', s.repo(), 'vm/1', env=s.env())
+        assert r.returncode == FAIL and '0 chunks and 0 files damaged, 1 chunk could not be read' in r.stdout, r.stdout
+        # What is damaged besides is.
+        other = next(e[2] for e in x.entries[9:] if e[2] != d and any(place.data[e[0]:e[1]]))
+        big.chunk(other).unlink()
+        r = place.run('verify', '--repository', s.repo(), 'vm/1', env=s.env())
+        assert r.returncode == DAMAGED and '1 chunk and 0 files damaged, 1 chunk could not be read' in r.stdout
+        restore(place, '--yes', f'vm/1/{T1}', 'drive.img', place.dir / 'out', store=s.repo(), env=s.env(), status=DAMAGED)
+
+
 def test_server_that_falls_silent(place, big):
     with Server(big, violations=True) as s:
         s.command('rule hang times=all on=chunk')
