@@ -71,14 +71,16 @@ CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. $(if $(MODE),,-isystem $L/i
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla $(WERROR)
 ifeq ($(MODE),)
 # Small, but for what a byte's way goes through.  The program is optimized as
-# a whole; tests are linked from the same objects as they are.
-CFLAGS = -Os -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+# a whole with its libraries; tests are linked from the same objects as they are.
+CFLAGS = $(small) -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fstack-protector-strong
 hot := sha256 crc32 gcm blob scrypt
 $(hot:%=$B/%.o): CFLAGS += -O2
-$B/%.o: CFLAGS += $(lto) $(if $(lto),-ffat-lto-objects)
-lto := $(if $(findstring clang,$(CC)),,-flto=auto)
+$B/%.o: CFLAGS += $(fat)
+lto := $(if $(findstring clang,$(CC)),,-flto=auto -flto-partition=one)
+fat := $(lto) $(if $(lto),-ffat-lto-objects)
 nolto := $(if $(lto),-fno-lto)
+small := $(shell $(CC) -Oz -E -x c /dev/null >/dev/null 2>&1 && echo -Oz || echo -Os)
 # (musl does nothing with RELRO in a static program; it would cost a page.)
 LDFLAGS = -static -Wl,--gc-sections -Wl,-z,noseparate-code,-z,norelro
 else
@@ -230,7 +232,8 @@ $L/done: libs.mk
 libs: $(fetched:%=build/src/%)
 	+@$(build_libs) headers
 	+@$(build_libs) libs
-build_libs = $(MAKE) -f libs.mk L=$L CC="$(CC)" BUILD="$(foreach x,$(own),$($x))" $(sources)
+build_libs = $(MAKE) -f libs.mk L=$L CC="$(CC)" BUILD="$(foreach x,$(own),$($x))" \
+	SMALL="$(small) $(fat)" $(sources)
 $(fetched:%=build/src/%) &:
 	@echo "	the sources of $(fetched)"
 	@./deps.sh source build/src $(fetched)

@@ -2,7 +2,9 @@
 # archives in $L, and the headers to use them in $L/include.  Called by the
 # Makefile alone, which knows where the sources are and has fetched them.
 
-CFLAGS = -Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+# SMALL: how to optimize what no byte waits for.
+SMALL = -Os
+CFLAGS = $(SMALL) -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fno-strict-aliasing -w
 CPPFLAGS = -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -isystem $L/include
 
@@ -35,7 +37,7 @@ $(bearssl_o): $L/bearssl/%.o: $(BEARSSL_SRC)/%.c
 	@$(CC) $(CFLAGS) -I$(BEARSSL_SRC)/inc -I$(BEARSSL_SRC)/src -c -o $@ $<
 $L/bearssl.a: $(bearssl_o)
 
-# zstd: decompression alone.  At -Os it is 2.5 times slower.  The other kind of
+# zstd: decompression alone.  When small it is 2.5 times slower.  The other kind of
 # sequence decoder is for offsets beyond 16 MiB, which no chunk has; that of
 # Huffman codes by twos is no faster on real chunks.
 zstd_o := $(patsubst $(ZSTD_SRC)/%,$L/zstd/%.o,$(wildcard \
