@@ -72,6 +72,12 @@ check_say(struct check *c, enum verdict v, const char *name, const char *fmt, ..
 }
 
 int
+check_patience(const struct check *c)
+{
+	return c->o->timeout * 1000LL < CONNECT_TIMEOUT ? c->o->timeout * 1000 : CONNECT_TIMEOUT;
+}
+
+int
 check_fail(struct check *c, const char *name, const struct err *e)
 {
 	if (c->status == ST_DONE)

@@ -30,7 +30,7 @@ check_name(struct check *c)
 		check_say(c, CHECK_OK, "name", "left to the proxy of ALL_PROXY");
 		return 0;
 	}
-	if ((n = resolve(r->host, r->port, clock_ms() + CONNECT_TIMEOUT, -1, addr, &e)) < 0)
+	if ((n = resolve(r->host, r->port, clock_ms() + check_patience(c), -1, addr, &e)) < 0)
 		return check_fail(c, "name", &e);
 	for (i = 0; i < n && len < sizeof(text); i++) {
 		addr_print(&addr[i], one, sizeof(one));
@@ -45,7 +45,7 @@ check_tcp(struct check *c)
 {
 	const struct repo *r = &c->snap.origin.repo;
 	struct tcp_conf conf = { .host = r->host, .proxy = net_proxy(), .port = r->port, .cancel_fd = -1,
-		.connect_ms = 10000, .dead_ms = 30000, .deadline = clock_ms() + CONNECT_TIMEOUT };
+		.connect_ms = 10000, .dead_ms = 30000, .deadline = clock_ms() + check_patience(c) };
 	int64_t start = clock_ms();
 	char peer[64];
 	struct err e;
@@ -89,7 +89,7 @@ check_tls(struct check *c)
 	int rc;
 
 	memset(&seen, 0, sizeof(seen));
-	if ((rc = net_open(&conf, clock_ms() + CONNECT_TIMEOUT, &n, &seen, &e)) < 0)
+	if ((rc = net_open(&conf, clock_ms() + check_patience(c), &n, &seen, &e)) < 0)
 		check_fail(c, "tls", &e);
 	else
 		check_say(c, CHECK_OK, "tls", "%s, %lld ms", net_cipher(n), (long long)(clock_ms() - start));

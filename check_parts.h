@@ -26,6 +26,9 @@ void check_say(struct check *c, enum verdict v, const char *name, const char *fm
 /* A failure, and its exit status. Returns -1. */
 int check_fail(struct check *c, const char *name, const struct err *e);
 
+/* ms until what does not come is given up: --timeout, and no more than a map waits for a connection. */
+int check_patience(const struct check *c);
+
 /* Name, TCP, TLS, certificate; opens c->snap.origin on the way. 0 or -1: there is no way on. */
 int check_net(struct check *c);
 /* Who we are to the server, by its version. 0 or -1. */

@@ -1,10 +1,11 @@
 """check: the right verdict on each line for what is missing here, wrong with the repository, or in the way to a server."""
 import json
 import os
+import re
 
 import pytest
 
-from lib import DAMAGED, DONE, FAIL, GOLDEN, KEYS, T1, TRUST, USAGE, place
+from lib import DAMAGED, DONE, FAIL, GOLDEN, KEYS, PBSMAP, T1, TRUST, USAGE, place
 from server import Server
 
 pytestmark = pytest.mark.root
@@ -120,6 +121,48 @@ def test_no_proc(place):
     assert 'not known' in out['memory']
 
 
+def test_little_memory(place):
+    """As /proc/meminfo tells it; the advice is one that helps."""
+    mem = place.dir / 'meminfo'
+    mem.write_text('MemTotal: 262144 kB\nMemFree: 1000 kB\nMemAvailable: 40960 kB\n')
+    for more, verdict in ((), 'warn'), (('--cache', '8M'), 'ok'):
+        r = place.run('check', '--json', *more, '--repository', STORE, wrap=inside(f'mount --bind {mem} /proc/meminfo'))
+        said = next(c for c in json.loads(r.stdout)['checks'] if c['name'] == 'memory')
+        assert r.returncode == DONE and said['verdict'] == verdict and said['text'].startswith('40 MiB free'), said
+        assert ('--cache' in said['text']) == (verdict == 'warn')
+
+
+def test_old_kernel(place):
+    r = place.run('check', '--repository', STORE, wrap=['setarch', os.uname().machine, '--uname-2.6'])
+    assert r.returncode == DONE and re.search(r'^warn  kernel      2\.6\..*older than 4\.4', r.stdout, re.M), r.stdout
+
+
+def test_partitions_need_no_parsers(place):
+    """Whatever the kernel has: that is said, and true (test_map makes them on kernels without)."""
+    assert 'partitions: pbsmap adds what the kernel does not know' in check(place, '--repository', STORE)['kernel']
+
+
+def test_registry(place):
+    """Others may write there; it cannot be made."""
+    out = check(place, '--repository', STORE, wrap=inside('mount -t tmpfs none /run; mkdir -m 777 /run/pbs-loopdev'), status=FAIL,
+                bad=['registry'])
+    assert 'others than root' in out['registry']
+    out = check(place, '--repository', STORE, wrap=inside('mount -t tmpfs -o nr_inodes=1 none /run'), status=FAIL, bad=['registry'])
+    assert 'cannot make /run/pbs-loopdev' in out['registry']
+
+
+def test_a_bare_machine(place):
+    """A root with nothing in it but the program and the datastore: no /proc, no /sys, no /run, no /etc, nothing in /dev."""
+    r = place.run('check', '--json', '--repository', '/st', wrap=[
+        'unshare', '-m', '--propagation', 'private', 'sh', '-ec', f'd={place.dir}/root; mkdir -p $d/st $d/dev; mount --bind {STORE} $d/st; '
+        f'cp {PBSMAP} $d/pbsmap; shift; exec chroot $d /pbsmap "$@"', 'sh'])
+    said = {c['name']: c for c in json.loads(r.stdout)['checks']}
+    bad = {n for n, c in said.items() if c['verdict'] == 'FAIL'}
+    # Nodes and /run are made; what cannot be known is said to be unknown.
+    assert r.returncode == DONE and not bad, r.stdout
+    assert 'not known' in said['memory']['text'] and 'loop0' not in r.stdout
+
+
 def test_rights(place):
     out = check(place, '--repository', STORE, wrap=['setpriv', '--bounding-set=-sys_admin'], status=FAIL, bad=['root'])
     assert 'CAP_SYS_ADMIN' in out['root']
@@ -183,6 +226,89 @@ def test_old_tls(place, server):
     out = check(place, '--repository', server.repo(), status=FAIL, bad=['tls'], env=server.env())
     assert 'TLS 1.3' in out['tls']
     server.tls('p256', version='all')
+
+
+# ---- each of the test server's faults ----
+
+FAULTS = {						# commands: status, the line that fails, its words
+    'set front http': (FAIL, 'tls', 'plain HTTP'),
+    'set front ssh': (FAIL, 'tls', 'SSH server'),
+    'set front close': (FAIL, 'tls', 'closed the connection'),
+    'set front silent': (FAIL, 'tls', 'does not answer'),
+    'set rate 1000': (FAIL, 'index', 'no answer within 1 s'),
+    'rule status code=503 text=busy times=all on=chunk': (FAIL, 'chunks', 'status 503'),
+    'rule status code=400 text=No+such+file+or+directory times=all on=chunk': (DAMAGED, 'chunks', 'missing from the datastore'),
+    'rule status code=401 text=no times=all on=chunk': (DAMAGED, 'chunks', 'does not let us read'),
+    'rule rst times=all on=chunk': (FAIL, 'chunks', 'breaks its answer off'),
+    'rule corrupt times=all on=chunk': (DAMAGED, 'chunks', 'wrong CRC'),
+    'rule short times=all on=chunk': (DAMAGED, 'chunks', 'not as many as'),
+    'rule long times=all on=chunk': (DAMAGED, 'chunks', 'not as many as'),
+    'rule garbage times=all on=chunk': (DAMAGED, 'chunks', 'no blob'),
+    'rule empty times=all on=chunk': (DAMAGED, 'chunks', 'impossible length'),
+    'rule hang times=all on=chunk': (FAIL, 'chunks', 'do not come within 1 s'),
+    'rule cut times=all on=chunk': (FAIL, 'chunks', 'do not come within 1 s'),
+    'rule stall times=all on=chunk': (FAIL, 'chunks', 'do not come within 1 s'),
+    'rule status code=503 text=busy times=all on=file': (FAIL, 'snapshot', 'status 503'),
+    'rule status code=400 text=No+such+file+or+directory times=all on=file': (DAMAGED, 'snapshot', 'unfinished'),
+    'rule status code=401 text=no times=all on=file': (TRUST, 'snapshot', 'not allowed'),
+    'rule rst times=all on=file': (FAIL, 'snapshot', 'breaks its answer off'),
+    'rule corrupt times=all on=file': (DAMAGED, 'snapshot', 'wrong CRC'),
+    'rule short times=all on=file': (DAMAGED, 'snapshot', 'wrong CRC'),
+    'rule garbage times=all on=file': (DAMAGED, 'snapshot', 'no blob'),
+    'rule empty times=all on=file': (DAMAGED, 'snapshot', 'too short'),
+    'rule hang times=all on=file': (FAIL, 'snapshot', 'no answer within 1 s'),
+    'rule cut times=all on=file': (FAIL, 'snapshot', 'no answer within 1 s'),
+    'break cut after=3000 times=all': (FAIL, 'index', 'no answer within 1 s'),
+    'break freeze after=3000 times=all': (FAIL, 'index', 'no answer within 1 s'),
+    'restart 60000': (FAIL, 'tcp', 'refused'),
+}
+
+
+@pytest.mark.parametrize('command', FAULTS)
+def test_faults(place, command):
+    status, name, words = FAULTS[command]
+    with Server(STORE, violations=True) as s:
+        s.command(command)
+        out = check(place, '--timeout', 1, '--stall', 1, '--repository', s.repo(), status=status, bad=[name], env=s.env())
+    assert words in out[name] and out['rate'] == 0
+
+
+def test_a_server_that_is_only_odd(place, server):
+    for command in ('set dribble 97', 'set record 300', 'set padding 200', 'set late 100', 'set no-ping 1', 'set host-cookie 1',
+                    'break cut after=100000 times=1 scope=h2', 'rule status code=503 times=1 on=chunk'):
+        server.command(command)
+    check(place, '--repository', server.repo('test@pbs'), env=server.env('test@pbs'))
+
+
+def test_round_trip_and_what_limits(place, server):
+    """A far and slow line is told as both; the expectation follows it."""
+    server.command('set rtt 60')
+    server.command('set rate-all 3000000')
+    out = check(place, '--repository', server.repo(), env=server.env())
+    assert 60 <= int(re.search(r'round trip (\d+) ms', out['line'])[1]) < 1000, out['line']
+    assert 'KiB/s' in out['line'] or re.match(r'[0-3]\.\d MiB/s', out['line']), out['line']
+    assert 'the limit is the server or the line' in out['expected']
+    near = check(place, '--repository', STORE)
+    assert near['rate'] > out['rate'] and 'line' not in near
+    assert re.search(r'the limit is (decoding on this CPU|the disk)', near['expected']) and '/s a core' in near['decoding']
+
+
+def test_second_factor(place, server):
+    out = check(place, '--repository', server.repo('tfa@pbs'), status=TRUST, bad=['login'], env=server.env('tfa@pbs'))
+    assert 'second factor' in out['login']
+
+
+@pytest.mark.parametrize('kind, ca, status, words', (
+    ('ed25519', False, FAIL, 'Ed25519'), ('expired', True, TRUST, 'it expired at'), ('future', True, TRUST, 'on, and this machine'),
+    ('wrongname', True, TRUST, 'it is for backup.example.org'), ('chain', True, DONE, '')))
+def test_certificates(place, server, kind, ca, status, words):
+    server.tls(kind)
+    env = server.env() if not ca else {'PBS_PASSWORD': server.env()['PBS_PASSWORD']}
+    args = ['--ca', server.certificate.ca] if ca else []
+    r = place.run('check', '--json', *args, '--repository', server.repo(), env=env, start_new_session=True)
+    said = {c['name']: c for c in json.loads(r.stdout)['checks']}
+    assert r.returncode == status, (kind, r.stdout)
+    assert status == DONE or said['tls']['verdict'] == 'FAIL' and words in said['tls']['text'], said
 
 
 def test_no_permission(place, server):
