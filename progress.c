@@ -18,7 +18,8 @@
 #define VT_MAJOR 4			/* below minor 64: consoles; above: serial lines */
 #define PTS_MAJOR 136			/* to 143: pseudo-terminals */
 
-/* Consoles and pseudo-terminals say 38400, and mean nothing by it. */
+/* Consoles and pseudo-terminals say 38400, and mean nothing by it; less than that is meant: ssh hands on what a serial
+ * console says. */
 int
 progress_fast(int fd)
 {
@@ -29,7 +30,7 @@ progress_fast(int fd)
 		return 0;
 	if ((major(st.st_rdev) == VT_MAJOR && minor(st.st_rdev) < 64) ||
 	    (major(st.st_rdev) >= PTS_MAJOR && major(st.st_rdev) < PTS_MAJOR + 8))
-		return 1;
+		return cfgetospeed(&t) >= B38400;
 	return cfgetospeed(&t) > B38400;
 }
 

@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import subprocess
+import termios
 import threading
 import time
 
@@ -402,11 +403,15 @@ def test_a_file_in_use(place):
     assert file_sum(out)[0] == GPT
 
 
-def on_terminal(place, *args, type=b'', store=STORE, wait=b'to go on: '):
+def on_terminal(place, *args, type=b'', store=STORE, wait=b'to go on: ', baud=None, command='restore'):
     """Runs restore on a terminal of its own; what it showed and its status."""
     pid, fd = pty.fork()
     if pid == 0:
-        os.execve(PBSMAP, [PBSMAP, 'restore', '--repository', str(store), *map(str, args)], place.env())
+        if baud:
+            mode = termios.tcgetattr(2)
+            mode[4] = mode[5] = baud
+            termios.tcsetattr(2, termios.TCSANOW, mode)
+        os.execve(PBSMAP, [PBSMAP, command, '--repository', str(store), *map(str, args)], place.env())
     shown, end = b'', time.monotonic() + 30
     with contextlib.suppress(OSError):
         while time.monotonic() < end:
@@ -651,6 +656,18 @@ def test_progress_on_a_terminal(place, big):
     assert 2 <= len(rewritten) <= 12 and all('\n' not in s for s in rewritten)
     assert max(len(s.rstrip()) for s in rewritten) < 80
     assert '\x1b' not in shown and (place.dir / 'out').read_bytes() == place.data
+
+
+@pytest.mark.parametrize('command', ('restore', 'verify'))
+@pytest.mark.parametrize('baud', (termios.B9600,))
+def test_progress_on_a_slow_terminal(place, big, command, baud):
+    """Lines, of which there are ten at most, and nothing rewritten: at 9600 baud each costs a fourteenth of a second."""
+    args = ('--limit', '6M', f'vm/1/{T1}', 'drive.img', *([place.dir / 'out'] if command == 'restore' else []))
+    shown, status = on_terminal(place, *args, store=big, baud=baud, command=command)
+    assert status == DONE and not re.search('\r(?!\n)', shown) and '\x1b' not in shown
+    lines = [line for line in shown.splitlines() if '%' in line]
+    assert 1 <= len(lines) <= 10 and max(map(len, lines)) < 80
+    assert len(shown) < 11 * 80 + 160, len(shown)
 
 
 # ---- from a server ----
