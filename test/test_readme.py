@@ -78,3 +78,39 @@ def test_from_a_dead_machine_to_a_running_one(place):
                   'UUID' in r.stdout or 'LABEL' in r.stdout, '67:d0:f3:6d' in r.stdout,
                   SUMS['gpt2.img'] in r.stdout, 'golden' in r.stdout, (place.dir / 'mnt').exists()):
         assert words, r.stdout
+
+
+def examples():
+    """What stands in the manual to be typed, by command."""
+    text = open('pbsmap.1', encoding='utf-8').read()
+    text = text[text.index('.Ss Commands'):text.index('.Ss Options')]
+    found = {}
+    for name, part in re.findall(r'^\.It Cm (\w+)\n(.*?)(?=^\.It Cm |^\.El)', text, re.M | re.S):
+        found[name] = [line for block in re.findall(r'^\.Bd -literal -compact\n(.*?)^\.Ed', part, re.M | re.S) for line in block.splitlines()]
+    return found
+
+
+@pytest.mark.root
+def test_examples_of_the_manual(place):
+    """Each command has one, and it works."""
+    found = examples()
+    assert len(found) >= 10 and all(found.values()), found
+    with open(place.dir / 'sdb', 'wb') as f:
+        f.truncate(40 << 20)
+    for d in 'files', 'new', 'bin':
+        (place.dir / d).mkdir()
+    (place.dir / 'bin' / 'pbsmap').symlink_to(PBSMAP)
+    disks = Disks(place)
+    try:
+        here = {'/dev/sdb': disks.attach(place.dir / 'sdb'), 'master.pem': KEYS / 'master-private.pem', '/mnt/': f'{place.dir}/'}
+        # The key comes first, what is mapped goes last.
+        script = '\n'.join(line for name in sorted(found, key=lambda n: (n != 'key', n == 'unmap')) for line in found[name])
+        for name, value in here.items():
+            assert name in script, name
+            script = script.replace(name, str(value))
+        r = subprocess.run(['bash', '-euxc', script], cwd=place.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                           timeout=60, env=place.env(PATH=f'{place.dir}/bin:' + place.env()['PATH'], PBS_REPOSITORY=str(GOLDEN / 'store')))
+        assert r.returncode == 0, r.stderr[-3000:]
+        assert 'all good' in r.stdout and 'name: golden' in r.stdout and (place.dir / 'new' / 'hello.txt').exists(), r.stdout
+    finally:
+        disks.detach()
