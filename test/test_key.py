@@ -1,4 +1,5 @@
 """key: what a key file tells, and the key out of the copy that a master key opens, however it is kept."""
+import hashlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from formats import raw_blob, write
 from lib import DAMAGED, DONE, FAIL, GOLDEN, KEYS, T1, TRUST, USAGE, place
 from server import Server
 
@@ -71,10 +73,14 @@ def test_show_damaged(place):
     failed(place.run('key', 'show', '/dev/zero'), TRUST, 'too long')
 
 
-@pytest.mark.parametrize('how', ['no markers', 'blanks', 'one line', 'torn', 'crlf', 'wrong digit'])
+@pytest.mark.parametrize('how', ['no markers', 'no BEGIN', 'no END', 'sloppy', 'notes', 'blanks', 'one line', 'torn', 'crlf', 'wrong digit'])
 def test_paper_key_typed_by_hand(place, how):
     text = (KEYS / 'paper.txt').read_text()
     typed = {'no markers': '\n'.join(text.splitlines()[1:-1]),
+             'no BEGIN': text.split('\n', 1)[1],
+             'no END': text.rstrip().rsplit('\n', 1)[0],
+             'sloppy': re.sub(r'-+(BEGIN|END) (.*?)-+', r'-- \1 \2', text),
+             'notes': 'the key of the office\n\n' + re.sub('^', '   ', text, flags=re.M) + '\t\npage 1/1\n',
              'blanks': text.replace('":', '"  :  ').replace('==', ' = ='),
              'one line': ' '.join(text.split()),
              'torn': re.sub(r'(.{17})', r'\1\n', text[text.index('{'):text.rindex('}') + 1]),
@@ -90,6 +96,25 @@ def test_paper_key_typed_by_hand(place, how):
 def test_recover_from_snapshot(place):
     recovered(place.run('key', 'recover', '--master', MASTER, '--repository', GOLDEN / 'store', 'vm/101'))
     failed(place.run('key', 'recover', '--master', MASTER, '--repository', GOLDEN / 'store', 'vm/100'), FAIL, 'without a master key')
+
+
+def test_recover_of_another_key(place):
+    """What the master key opens is a key, but not the snapshot's: both fingerprints are told, and nothing is written."""
+    st, snap, name = place.golden(), f'vm/101/{T1}', 'rsa-encrypted.key.blob'
+    master = serialization.load_pem_private_key(MASTER.read_bytes(), None)
+    other = json.loads((KEYS / 'none.json').read_text())
+    other.update(data='QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=')
+    del other['fingerprint']
+    raw = raw_blob(master.public_key().encrypt(json.dumps({'kdf': None, 'data': other['data']}).encode(), padding.PKCS1v15()), False)
+    write(st.snapshot(snap) / name, raw)
+    m = st.manifest(snap)
+    next(f for f in m['files'] if f['filename'] == name).update(csum=hashlib.sha256(raw).hexdigest(), size=len(raw))
+    st.put_manifest(snap, m)
+    (place.dir / 'other.json').write_text(json.dumps(other))
+    theirs = json.loads(place.run('key', 'show', '--json', place.dir / 'other.json').stdout)['fingerprint']
+    failed(place.run('key', 'recover', '--master', MASTER, '--repository', st.path, 'vm/101', place.dir / 'out'), TRUST,
+           theirs, NONE['fingerprint'])
+    assert not (place.dir / 'out').exists()
 
 
 def test_recover_from_server(place):
