@@ -157,10 +157,10 @@ use_of(const struct list_file *file)
 	if (end && strcmp(end, ".ppxar") == 0)
 		return "(the data of .mpxar)";
 	if (end && strcmp(end, ".mpxar") == 0)
-		return "mount";
+		return "mount, restore";
 	if (archive_parse(file->name, stored, sizeof(stored), &kind, NULL) < 0)
 		return "";
-	return kind == ARCHIVE_IMG ? "map, restore" : kind == ARCHIVE_PXAR ? "mount" : kind == ARCHIVE_BLOB ? "restore" : "";
+	return kind == ARCHIVE_IMG ? "map, restore" : kind == ARCHIVE_PXAR ? "mount, restore" : kind == ARCHIVE_BLOB ? "restore" : "";
 }
 
 static void

@@ -104,8 +104,8 @@ vm/100/2026-01-02T03:04:05Z            38.5 MiB  plain      verified  protected
 '''
     out = lists(place, odd, f'host/split/{T2}').stdout
     assert '\n  key 67:d0:f3:6d:b7:56:19:4b\n' in out
-    assert re.search(r'root\.mpxar +44\.9 KiB  encrypted  mount\n', out) and re.search(r'root\.ppxar.*\(the data of', out)
-    assert re.search(r'root\.pxar +1\.8 MiB  plain      mount\n', lists(place, odd, f'host/files/{T1}').stdout)
+    assert re.search(r'root\.mpxar +44\.9 KiB  encrypted  mount, restore\n', out) and re.search(r'root\.ppxar.*\(the data of', out)
+    assert re.search(r'root\.pxar +1\.8 MiB  plain      mount, restore\n', lists(place, odd, f'host/files/{T1}').stdout)
 
 
 def test_all_namespaces(place):

@@ -550,15 +550,18 @@ def test_interrupt_says_what_was_done(place, big):
 
 # ---- going on ----
 
-def test_killed_at_random_and_resumed(place, big):
-    state, out, r = place.dir / 'state', place.dir / 'out', random.Random(7)
-    for i in range(6):
-        p = start(place, '--limit', '20M', '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
-        time.sleep(r.uniform(0.02, 0.5))
-        p.kill() if i % 2 else p.send_signal(signal.SIGTERM)
-        p.communicate()
-    restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
-    assert out.read_bytes() == place.data and not state.exists()
+@pytest.mark.parametrize('target', ('file', pytest.param('disk', marks=pytest.mark.root)))
+def test_killed_at_random_and_resumed(place, big, target):
+    state, r = place.dir / 'state', random.Random(7)
+    with disk(place, 32 << 20, b'\x99') if target == 'disk' else contextlib.nullcontext(place.dir / 'out') as out:
+        for i in range(6):
+            p = start(place, '--limit', '20M', '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+            time.sleep(r.uniform(0.02, 0.4))
+            p.kill() if i % 2 else p.send_signal(signal.SIGTERM)
+            p.communicate()
+        restore(place, '--yes', '--resume', state, f'vm/1/{T1}', 'drive.img', out, store=big)
+        with open(out, 'rb') as f:
+            assert f.read() == place.data and not state.exists()
 
 
 def test_killed_and_compared(place, big):
