@@ -76,12 +76,11 @@ static void
 work(int damage)
 {
 	struct pollfd p = { .fd = fetch_fd(fetch), .events = POLLIN };
-	int idle = getenv("RUNNER") ? 600 : 100;	/* ms; a large chunk takes an emulator long */
 
 	do {
 		while (fake.count)
 			fake_answer(&fake, (int)rnd((uint64_t)fake.count), damage && rnd(100) < 30);
-		if (poll(&p, 1, idle) <= 0)
+		if (poll(&p, 1, fake.count == 0 && fetch_idle(fetch) ? 0 : 10000) <= 0)
 			break;
 		fetch_turn(fetch);
 		image_ahead(image);
