@@ -87,6 +87,7 @@ cache_init(struct cache *c, uint64_t bytes, uint32_t slot_size, int varied, stru
 	c->varied = varied;
 	c->count = n < 2 ? 2 : n > 1u << 20 ? 1u << 20 : (unsigned)n;
 	c->bytes = bytes < 2ull * slot_size ? 2ull * slot_size : bytes;
+	c->ahead_max = c->bytes / 2;
 	c->oldest.newer = c->oldest.older = &c->oldest;
 	map_slots(c, stride);
 	for (c->hash_mask = 1; c->hash_mask < c->count; c->hash_mask = c->hash_mask * 2 + 1)
@@ -190,7 +191,7 @@ cache_take(struct cache *c, const struct chunk_want *want, int ahead)
 	struct slot *s;
 	unsigned h = hash(c, want);
 
-	if (ahead && c->ahead + want->len > c->bytes / 2)
+	if (ahead && c->ahead + want->len > c->ahead_max)
 		return NULL;
 	if ((s = victim(c, ahead, c->held + need > c->bytes)) == NULL)
 		return NULL;

@@ -33,6 +33,7 @@ struct cache {
 	int varied;			/* chunks of many sizes */
 	uint64_t bytes, held;		/* of data: most that may have memory, those that have */
 	uint64_t ahead;			/* bytes of chunks whose `ahead` is set, loading or ready */
+	uint64_t ahead_max;		/* most that `ahead` grows to; half of all until the owner says more */
 	struct slot *slots;
 	struct slot **hash;		/* hash_mask + 1 of them */
 	unsigned hash_mask;
@@ -50,8 +51,8 @@ void cache_free(struct cache *c);
 struct slot *cache_find(struct cache *c, const struct chunk_want *want);
 
 /* A slot for loading this chunk (which is not there yet), state LOADING: an empty one, else the one not used
- * for longest. For read-ahead, one that was read ahead and not used yet is left alone, and at most half of all memory is
- * given. NULL: none to be had now. */
+ * for longest. For read-ahead, one that was read ahead and not used yet is left alone, and no more than
+ * ahead_max is given. NULL: none to be had now. */
 struct slot *cache_take(struct cache *c, const struct chunk_want *want, int ahead);
 
 void cache_ready(struct cache *c, struct slot *s);	/* LOADING -> READY */

@@ -36,6 +36,9 @@
 #define LOADS_MAX 64			/* chunks on their way at once, at most */
 #define WORKERS_MAX 64
 #define RAW_KEPT (2u << 20)		/* bytes of a raw blob's buffer that keep their memory */
+#define LATE_COUNTS 8			/* a chunk that is late makes up for so many that are in time; */
+#define LATE_MANY 128			/*   above this, read-ahead gets 3/4 of the cache instead of half, */
+#define LATE_LONG 1024			/*   for the next chunks, as many as this less that */
 #define STORE_READERS 4			/* threads that open chunk files */
 #define STORE_DEPTH 16			/* chunk files open at once: keeps disks busy */
 
@@ -45,7 +48,7 @@
 #define READS_MAX 1024			/* outstanding requests before the kernel has to wait */
 #define READ_PIECES 19			/* chunks in one request: READ_MAX / FIXED_CHUNK_MIN + 3 */
 #define READ_BUFS 4			/* requests that span chunks and wait: bounds memory */
-#define AHEAD_MAX 16			/* chunks to be ahead of a sequential reader of a file archive */
+#define AHEAD_MAX 16			/* chunks to be ahead of a sequential reader, as far as the cache allows */
 #define READ_TIMEOUT 120		/* s until a waiting read gets EIO */
 
 /* HTTP/1.1 answers. A line may hold a cookie with a ticket (below 1 KiB, or some KiB behind single sign-on). */

@@ -31,6 +31,7 @@ struct load {
 	uint64_t offset;		/* in the image, of who asked first */
 	int tries;			/* times it failed */
 	int fresh;			/* begun for a reader, not ahead of one */
+	int here;			/* the source has answered (atomic) */
 	struct load *next;		/* free or done list */
 };
 
@@ -53,6 +54,7 @@ struct fetch {
 	int quiet;			/* the caller reports `last` itself */
 	uint8_t said[16][32];		/* digests complained of, so that a retry is no second line */
 	unsigned said_next;
+	int late;			/* how often read-ahead came too late: see judge() */
 	struct fetch_stats stats;
 };
 
@@ -128,6 +130,7 @@ arrived(struct chunk_req *req)
 {
 	struct load *l = (struct load *)req;
 
+	__atomic_store_n(&l->here, 1, __ATOMIC_RELAXED);
 	if (req->rc < 0) {
 		give_buf(l);
 		announce(l);
@@ -152,6 +155,7 @@ ask(struct load *l)
 		take_buf(l);
 	r->len = 0;
 	r->rc = 0;
+	l->here = 0;
 	r->err.text[0] = 0;
 	r->done = arrived;
 	l->fetch->conf.source->ops->ask(l->fetch->conf.source, r);
@@ -214,6 +218,18 @@ wait_pending(struct fetch *f, struct fetch_wait *w)
 	f->pending_tail = &w->next;
 }
 
+/* A reader has come to what was read ahead. Where he often finds it still on its way to us the source is far, and more
+ * must be on the way at once: read-ahead gets more of the cache, until long after it was late for the last time. */
+static void
+judge(struct fetch *f, int late)
+{
+	if (!late)
+		f->late -= f->late > 0;
+	else if ((f->late += LATE_COUNTS) > LATE_MANY)
+		f->late = LATE_LONG;
+	f->cache.ahead_max = f->cache.bytes / 4 * (f->late > LATE_MANY ? 3 : 2);
+}
+
 /* A reader waits for what was read ahead: it is a demand now. */
 static void
 hurry(struct fetch *f, struct slot *s)
@@ -222,16 +238,28 @@ hurry(struct fetch *f, struct slot *s)
 
 	for (i = 0; i < f->conf.loads; i++)
 		if (f->loads[i].slot == s) {
+			judge(f, !__atomic_load_n(&f->loads[i].here, __ATOMIC_RELAXED));
 			f->conf.source->ops->raise(f->conf.source, &f->loads[i].req);
 			work_hurry(f->work, &f->loads[i].job);
 		}
+}
+
+static void
+use(struct fetch *f, struct slot *s)
+{
+	int was_ahead = s->ahead;
+
+	cache_used(&f->cache, s);
+	if (was_ahead && s->state == SLOT_READY)
+		judge(f, 0);
+	else if (was_ahead)
+		hurry(f, s);
 }
 
 static const uint8_t *
 get(struct fetch *f, struct fetch_wait *w)
 {
 	struct slot *s = cache_find(&f->cache, &w->want);
-	int was_ahead;
 
 	if (s == NULL) {
 		if ((s = start(f, &w->want, w->offset, 0)) != NULL)
@@ -240,12 +268,9 @@ get(struct fetch *f, struct fetch_wait *w)
 			wait_pending(f, w);
 		return NULL;
 	}
-	was_ahead = s->ahead;
-	cache_used(&f->cache, s);
+	use(f, s);
 	if (s->state == SLOT_READY)
 		return s->data;
-	if (was_ahead)
-		hurry(f, s);
 	wait_on(s, w);
 	return NULL;
 }
@@ -266,7 +291,7 @@ fetch_peek(struct fetch *f, const struct chunk_want *want)
 
 	if (s == NULL || s->state != SLOT_READY)
 		return NULL;
-	cache_used(&f->cache, s);
+	use(f, s);
 	return s->data;
 }
 

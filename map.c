@@ -126,13 +126,12 @@ fuse_closed(void *ctx)
 static int
 start_image(struct mapping *m, struct err *e)
 {
-	uint64_t slots = start_cache(m->o) / m->archive.index.chunk_max;
 	struct image_conf c = {
 		.fetch = m->fetch,
 		.index = &m->archive.index,
 		.size = m->size,
 		.timeout = m->o->timeout,
-		.ahead = m->o->no_ahead ? 0 : slots / 2 < 16 ? (unsigned)(slots / 2) : 16,
+		.ahead = m->o->no_ahead ? 0 : start_ahead(m->o, m->archive.index.chunk_max),
 		.answer = fuse_answer,
 	};
 

@@ -23,6 +23,15 @@ start_cache(const struct opts *o)
 	return bytes > CACHE_DEFAULT ? CACHE_DEFAULT : bytes < CACHE_MIN ? CACHE_MIN : bytes;
 }
 
+unsigned
+start_ahead(const struct opts *o, uint32_t chunk_max)
+{
+	/* What may be had at most: fetch.c gives it when the source is far. */
+	uint64_t chunks = start_cache(o) / chunk_max * 3 / 4;
+
+	return chunks < AHEAD_MAX ? (unsigned)chunks : AHEAD_MAX;
+}
+
 int
 start_workers(const struct opts *o)
 {

@@ -16,6 +16,8 @@
 
 /* Bytes for verified chunks: as the user said, else by this machine's memory. */
 uint64_t start_cache(const struct opts *o);
+/* Chunks of this size to be ahead of a sequential reader, at most. */
+unsigned start_ahead(const struct opts *o, uint32_t chunk_max);
 /* Threads that decode: as the user said, else one a CPU. */
 int start_workers(const struct opts *o);
 /* A fetcher for archives whose largest chunk has chunk_max bytes; NULL: *e says why. */

@@ -121,9 +121,8 @@ stream_run(struct stream *s, struct err *e)
 struct stream *
 stream_new(const struct stream_conf *conf, struct err *e)
 {
-	uint64_t slots = start_cache(conf->o) / conf->index->chunk_max;
 	struct image_conf c = { .index = conf->index, .size = conf->index->size, .timeout = conf->o->timeout,
-		.answer = answer, .ahead = conf->o->limit ? 1 : slots / 2 < 16 ? (unsigned)(slots / 2) : 16 };
+		.answer = answer, .ahead = conf->o->limit ? 1 : start_ahead(conf->o, conf->index->chunk_max) };
 	struct stream *s = calloc(1, sizeof(*s));
 
 	if (s == NULL) {

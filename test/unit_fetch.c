@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "../config.h"
 #include "../fetch.h"
 #include "fake.h"
 #include "t.h"
@@ -202,6 +203,57 @@ test_ahead_and_raise(void)
 	teardown();
 }
 
+/* A reader comes to n chunks from c on, that were read ahead: before they are there, or after. */
+static void
+follow(uint64_t c, int n, int late)
+{
+	struct reader r;
+
+	for (; n-- > 0; c++) {
+		check(ahead(c % 40));
+		if (!late) {
+			fake_answer(&fake, 0, 0);
+			turn(1);
+		}
+		check(get(&r, c % 40) == !late);
+		if (late) {
+			fake_answer(&fake, 0, 0);
+			settle(&r);
+		}
+	}
+}
+
+/* How many chunks can be read ahead now; they are, and read. */
+static int
+room_ahead(void)
+{
+	struct reader r;
+	int n, i;
+
+	for (n = 0; n < 8 && ahead(32 + (uint64_t)n); n++)
+		;
+	for (i = 0; i < n; i++)
+		fake_answer(&fake, 0, 0);
+	turn(n);
+	for (i = 0; i < n; i++)
+		check(get(&r, 32 + (uint64_t)i));
+	return n;
+}
+
+/* Of 8 slots read-ahead gets 4; where it often comes too late 6, until it has not done so for long. */
+static void
+test_far_source(void)
+{
+	setup(8, 12);
+	follow(0, LATE_MANY / LATE_COUNTS, 1);
+	check_int(room_ahead(), 4);
+	follow(16, 1, 1);
+	check_int(room_ahead(), 6);
+	follow(0, LATE_LONG - LATE_MANY - 6, 0);
+	check_int(room_ahead(), 4);
+	teardown();
+}
+
 static void
 test_cancel(void)
 {
@@ -280,6 +332,7 @@ main(void)
 	run(test_failure_is_not_kept);
 	run(test_pending_in_order);
 	run(test_ahead_and_raise);
+	run(test_far_source);
 	run(test_cancel);
 	run(test_first);
 	run(test_wrong_length_is_damage);
