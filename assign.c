@@ -14,6 +14,7 @@
 #include "assign.h"
 #include "fuse.h"
 #include "log.h"
+#include "newroot.h"
 #include "thread.h"
 
 #define DETACH_MS 2000			/* then the device is left to autoclear */
@@ -102,6 +103,8 @@ main_of_thread(void *arg)
 		}
 		task = a->task;
 		pthread_mutex_unlock(&a->lock);
+		if (task != ASSIGN_ATTACH)
+			newroot_follow(a->loop.path);
 		rc = task == ASSIGN_ATTACH ? attach(a) : task == ASSIGN_CHECK ? check(a) : detach(a);
 		pthread_mutex_lock(&a->lock);
 		a->rc = rc;
@@ -127,6 +130,7 @@ assign_new(const struct assign_conf *conf, struct err *e)
 		pthread_cond_init(&a->some, NULL);
 		pthread_cond_init(&a->idle, NULL);
 		a->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		newroot_keep();
 		rc = a->event < 0 ? -errno : thread_new(&a->thread, 0, main_of_thread, a);
 	}
 	if (rc < 0) {
