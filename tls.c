@@ -15,6 +15,7 @@
 
 #include "bytes.h"
 #include "log.h"
+#include "thread.h"
 #include "wait.h"
 
 static const struct {
@@ -45,6 +46,18 @@ set_suites(br_ssl_engine_context *eng)
 	br_ssl_engine_set_default_chapol(eng);
 }
 
+/* Kernels since 5.4 make random numbers out of the clock's jitter when somebody waits for them, and only then; older ones
+ * may let him wait for ever. */
+static void *
+wait_for_random(void *arg)
+{
+	uint8_t byte;
+	ssize_t n = getrandom(&byte, 1, 0);
+
+	(void)n;
+	return arg;
+}
+
 /* Early at boot the kernel has none to give yet. */
 static int
 seed(br_ssl_engine_context *eng, int cancel_fd, int64_t deadline, struct err *e)
@@ -67,6 +80,8 @@ seed(br_ssl_engine_context *eng, int cancel_fd, int64_t deadline, struct err *e)
 			return err_set(e, ST_FAIL, -EIO, "no random numbers: /dev/urandom cannot be read");
 		}
 		if (!told++)
+			thread_new(NULL, 0, wait_for_random, NULL);
+		else if (told == 20)	/* 2 s */
 			say("waiting for the kernel to have random numbers (typing helps)");
 		rc = wait_fd(-1, 0, cancel_fd, clock_ms() + 100);
 		if (rc != -ETIMEDOUT || clock_ms() >= deadline)
