@@ -231,8 +231,15 @@ source_packages()
 # Unpacked, not installed: it is for virtual machines.
 kernel()
 {
-	[ ! -e "$1/done" ] || return 0
 	top=$1
+	m='./lib/modules/*/kernel'
+	set -f
+	set -- './boot/vmlinuz-*' "$m/drivers/block/*" "$m/drivers/virtio/*" "$m/drivers/net/virtio_net.*" \
+	    "$m/drivers/net/net_failover.*" "$m/drivers/md/dm-mod.*" "$m/drivers/dax/*" "$m/net/core/*" \
+	    "$m/net/packet/*" "$m/fs/*" "$m/lib/*" "$m/crypto/*"
+	set +f
+	# What was unpacked by an older list is not enough.
+	[ "$(cat "$top/done" 2>/dev/null)" != "$*" ] || return 0
 	name=$(apt-cache depends "linux-image-$(dpkg --print-architecture)" 2>/dev/null |
 	    sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p')
 	[ -n "$name" ] || {
@@ -243,15 +250,12 @@ kernel()
 	[ -n "$name" ] || die "no package linux-image"
 	rm -rf "$top"
 	mkdir -p "$top"
-	m=./lib/modules/*/kernel
 	(cd "$top" && { apt-get -qq -o APT::Sandbox::User=root download "$name" ||
 	    { apt-get -qq update; apt-get -qq -o APT::Sandbox::User=root download "$name"; }; } &&
-	    dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x --wildcards './boot/vmlinuz-*' \
-	    "$m/drivers/block/*" "$m/drivers/virtio/*" "$m/drivers/net/virtio_net.*" \
-	    "$m/drivers/net/net_failover.*" "$m/net/core/*" "$m/fs/*" "$m/lib/*" "$m/crypto/*") ||
+	    dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x --wildcards "$@") ||
 	    die "cannot get the package $name"
 	rm -f "$top"/*.deb
-	touch "$top/done"
+	echo "$*" >"$top/done"
 }
 
 # A musl compiler for another architecture out of the distribution's glibc one
