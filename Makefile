@@ -243,11 +243,16 @@ deps:
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pbsmap
 	install -D -m 644 pbsmap.1 $(DESTDIR)$(PREFIX)/share/man/man1/pbsmap.1
-# For initramfs-tools; update-initramfs -u then packs it.
+# Hooks: update-initramfs -u or dracut -f then pack pbsmap.
 install-initramfs: install
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pbsmap contrib/boot.sh contrib/conf.sh
 	install -D -m 755 contrib/initramfs-tools/hook $(DESTDIR)/etc/initramfs-tools/hooks/pbsmap
-	install -D -m 755 contrib/initramfs-tools/local-top \
-	    $(DESTDIR)/etc/initramfs-tools/scripts/local-top/pbsmap
+	for x in local-top local-bottom; do install -D -m 755 contrib/initramfs-tools/$$x \
+	    $(DESTDIR)/etc/initramfs-tools/scripts/$$x/pbsmap || exit; done
+DRACUT = /usr/lib/dracut/modules.d
+install-dracut: install
+	install -D -m 755 -t $(DESTDIR)$(DRACUT)/90pbsmap contrib/dracut/90pbsmap/*
+	install -D -m 644 -t $(DESTDIR)$(DRACUT)/90pbsmap contrib/boot.sh contrib/conf.sh
 clean:
 	rm -f pbsmap
 	[ ! -d build ] || find build \( -name lib -o -name src \) -prune -o -type f -exec rm -f {} +
@@ -255,4 +260,4 @@ distclean:
 	rm -rf pbsmap build
 
 .PHONY: all objects libs tests tools check check-root check-qemu check-slow san san-run test test-full \
-	fuzz arm64 bench demo deps install install-initramfs clean distclean
+	fuzz arm64 bench demo deps install install-initramfs install-dracut clean distclean

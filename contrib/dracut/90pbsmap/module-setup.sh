@@ -1,0 +1,25 @@
+#!/bin/bash
+# shellcheck disable=SC1091,SC2154
+# dracut: packs pbsmap, its kernel modules and its configuration. See conf.sh for which files.
+
+check() {
+    require_binaries pbsmap || return 1
+}
+
+depends() {
+    echo network rootfs-block
+}
+
+installkernel() {
+    hostonly='' instmods fuse loop ext4 xfs btrfs squashfs overlay
+    # Drivers of network cards are the module network's business.
+}
+
+install() {
+    inst_multiple pbsmap cat mkdir mount sleep blkid grep
+    inst_simple "$moddir/boot.sh" /lib/pbsmap/boot.sh
+    inst_script "$moddir/pbsmap-boot" /sbin/pbsmap-boot
+    inst_hook cmdline 80 "$moddir/cmdline.sh"
+    inst_hook pre-pivot 10 "$moddir/pre-pivot.sh"
+    DESTDIR=$initdir . "$moddir/conf.sh"
+}
