@@ -8,21 +8,12 @@ import tempfile
 import pytest
 
 import vm
-from lib import GOLDEN, KEYS, ROOT, SUMS
+from lib import GOLDEN, KEYS, SUMS
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(300)]
 
 T1 = '2026-01-02T03:04:05Z'
 MAP = 'pbsmap map --repository /store'
-
-BOOT = ROOT / 'contrib' / 'initramfs-tools' / 'local-top'
-# What initramfs-tools has for its scripts, as far as ours wants it.
-FUNCTIONS = '''
-configure_networking() { :; }
-wait_for_udev() { :; }
-panic() { echo "panic: $*"; }
-'''
-
 
 @pytest.fixture(scope='module')
 def guest():
@@ -34,7 +25,7 @@ def guest():
         (folder / 'empty').write_bytes(bytes(40 << 20))
         g = vm.Guest(folder, [folder / 'store', folder / 'empty'],
                      f'pbsmap.repository=/store pbsmap.snapshot=vm/100/{T1} pbsmap.archive=drive-scsi1.img pbsmap.target=/dev/vdb', more='mount -t ext4 -o ro /dev/vda /store',
-                     extra=[('scripts/functions', FUNCTIONS), ('boot', BOOT.read_text()), ('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
+                     extra=[*vm.boot_files(), ('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
                             ('none.json', (KEYS / 'none.json').read_text())])
         try:
             yield g
@@ -126,7 +117,8 @@ def test_root_is_read_only(guest):
 
 def test_boot_script_maps(guest):
     try:
-        assert guest.run('/boot 2>/dev/null') == '/dev/loop0\n'
+        assert 'pbsmap: map done' in guest.run('/scripts/local-top/pbsmap')
+        assert guest.run('cat /run/pbsmap.device; cat /run/pbsmap.status') == '/dev/loop0\n0\n'
         assert guest.run('sha256sum /dev/loop0', 120).split()[0] == SUMS['mbr.img']
         assert guest.run('head -c 1 /proc/$(cat /run/pbs-loopdev/*.pid)/cmdline') == '@'
     finally:
@@ -138,10 +130,15 @@ def test_boot_script_restores_and_says_what_failed(guest):
     def boot(old, new, status):
         guest.run(f'sed "s|{old}|{new}|" /proc/cmdline >/cmdline; mount --bind /cmdline /proc/cmdline')
         try:
-            return guest.run('/boot', 120, status)
+            return guest.run('/scripts/local-top/pbsmap', 120, status)
         finally:
             guest.run('umount /proc/cmdline')
-    assert 'panic' not in boot('$', ' pbsmap.action=restore', 0)
+    guest.run('echo data | dd of=/dev/vdb bs=4096 conv=sync 2>/dev/null')
+    text = boot('$', ' pbsmap.action=restore', 3)
+    assert 'is not empty (unknown data)' in text and 'panic: pbsmap: restore failed, status 3' in text
+    assert guest.run('head -c 4 /dev/vdb; cat /run/pbsmap.status') == 'data3\n'
+    text = boot('$', ' pbsmap.action=restore pbsmap.yes', 0)
+    assert 'panic' not in text and 'pbsmap: restore done' in text
     assert guest.run('head -c 8388608 /dev/vdb | sha256sum').split()[0] == SUMS['mbr.img']
     assert 'panic: pbsmap: map failed, status 1' in boot('drive-scsi1', 'drive-none', 1)
     assert 'panic: pbsmap: a shell' in boot('$', ' pbsmap.action=shell', 0)
