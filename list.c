@@ -153,7 +153,7 @@ use_of(const struct list_file *file)
 	archive_print(file->name, name, sizeof(name));
 	end = strrchr(name, '.');
 	if (file->crypt == CRYPT_UNKNOWN)
-		return "(not in the manifest)";
+		return strcmp(file->name, "client.log.blob") ? "(not in the manifest)" : "restore (not in the manifest)";
 	if (end && strcmp(end, ".ppxar") == 0)
 		return "(the data of .mpxar)";
 	if (end && strcmp(end, ".mpxar") == 0)

@@ -13,10 +13,12 @@
 
 enum crypt_mode { CRYPT_NONE, CRYPT_SIGN, CRYPT_ENCRYPT };
 
+#define NOT_LISTED UINT64_MAX
+
 struct manifest_file {
 	char name[256];			/* as stored, e.g. "drive-scsi0.img.fidx" */
 	enum crypt_mode crypt;
-	uint64_t size;			/* bytes of the image, or of the .blob file */
+	uint64_t size;			/* bytes of the image, or of the .blob file; NOT_LISTED: see snap_find() */
 	uint8_t csum[32];
 };
 

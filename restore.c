@@ -490,6 +490,8 @@ restore_blob(struct restore *r, const struct manifest_file *f, struct err *e)
 	if ((rc = snap_blob(&r->snap, f, &data, &len, e)) < 0)
 		return rc;
 	c.size = len;
+	if (f->size == NOT_LISTED && !r->o->quiet)
+		say("%s is not in the manifest: only its own checksum was verified", f->name);
 	if ((rc = target_open(&r->target, &c, e)) == 0) {
 		rc = r->target.kind == TARGET_STREAM ? target_put(&r->target, data, len) :
 		    target_write(&r->target, 0, data, len);

@@ -171,6 +171,9 @@ snap_key(const struct snap *s)
 
 /* ---- archives ---- */
 
+/* The log of the backup, which is written when the manifest is. */
+static const struct manifest_file client_log = { .name = "client.log.blob", .size = NOT_LISTED };
+
 /* "holds: a.img, b.img, c.conf" */
 static int
 say_contents(const struct snap *s, const char *wanted, struct err *e)
@@ -198,8 +201,10 @@ snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
 		return rc;
 	if (is != kind && is == ARCHIVE_PXAR)
 		return err_set(e, ST_USAGE, -EINVAL, "%s is a file archive: use 'mount' for it", archive);
-	if ((*f = manifest_find(&s->manifest, stored)) == NULL)
+	if ((*f = manifest_find(&s->manifest, stored)) == NULL && strcmp(stored, client_log.name) != 0)
 		return say_contents(s, archive, e);
+	if (*f == NULL)
+		*f = &client_log;
 	if (is != kind)
 		return err_set(e, ST_USAGE, -EINVAL, "%s is no disk image: use 'restore' for it", archive);
 	return 0;
@@ -254,6 +259,8 @@ check_raw(const struct manifest_file *f, const uint8_t *raw, size_t len, struct 
 {
 	uint8_t csum[32];
 
+	if (f->size == NOT_LISTED)
+		return 0;
 	sha256(csum, raw, len);
 	if (len == f->size && memcmp(csum, f->csum, 32) == 0)
 		return 0;
@@ -272,15 +279,15 @@ snap_blob(struct snap *s, const struct manifest_file *f, uint8_t **out, size_t *
 
 	*out = NULL;
 	if ((rc = s->source->ops->file(s->source, f->name, BLOB_MAX + 4096, &raw, &n, e)) < 0)
-		return rc != -ENOENT ? rc : err_set(e, ST_DAMAGED, rc, "%s: is in the manifest but not in the snapshot",
-		    f->name);
+		return rc != -ENOENT ? rc : err_set(e, f->size == NOT_LISTED ? ST_FAIL : ST_DAMAGED, rc,
+		    "%s: is %snot in the snapshot", f->name, f->size == NOT_LISTED ? "" : "in the manifest but ");
 	if ((*out = malloc(BLOB_MAX)) == NULL || (w = blob_worker_new()) == NULL)
 		rc = err_set(e, ST_FAIL, -ENOMEM, "%s: not enough memory", f->name);
 	else if ((rc = check_raw(f, raw, n, e)) == 0 &&
 	    (rc = blob_decode(w, snap_key(s), raw, n, *out, BLOB_MAX, len, &encrypted, &why)) < 0)
 		err_set(e, why.status, rc, "%s: %s", f->name, why.text);
 	/* The key to a backup is encrypted inside, with a master key. */
-	else if (rc == 0 && encrypted != (f->crypt == CRYPT_ENCRYPT) && strcmp(f->name, "rsa-encrypted.key.blob") != 0)
+	else if (rc == 0 && encrypted != (f->crypt == CRYPT_ENCRYPT) && f->size != NOT_LISTED && strcmp(f->name, "rsa-encrypted.key.blob") != 0)
 		rc = err_set(e, ST_DAMAGED, -EBADMSG, "%s: %sencrypted, which the manifest denies", f->name,
 		    encrypted ? "" : "not ");
 	if (w)

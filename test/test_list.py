@@ -100,7 +100,7 @@ vm/100/2026-01-02T03:04:05Z            38.5 MiB  plain      verified  protected
   drive-scsi1.img                       8.0 MiB  plain      map, restore
   drive-efidisk0.img                  528.0 KiB  plain      map, restore
   qemu-server.conf                         79 B  plain      restore
-  client.log                                  ?  ?          (not in the manifest)
+  client.log                                  ?  ?          restore (not in the manifest)
 '''
     out = lists(place, odd, f'host/split/{T2}').stdout
     assert '\n  key 67:d0:f3:6d:b7:56:19:4b\n' in out

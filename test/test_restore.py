@@ -122,6 +122,28 @@ def test_blobs(place):
     assert (place.dir / 'out').read_bytes() == conf
 
 
+@pytest.mark.parametrize('key', (None, 'none'))
+def test_the_log_of_the_backup(place, key):
+    """It is in no manifest, since it is written after it: what can be checked of it is, and that it is less is said."""
+    st, snap = place.golden(), f'vm/101/{T1}' if key else SNAP
+    log = b'INFO: starting backup\n' * 99
+    raw = formats.blob(log, formats.Key(KEYS / f'{key}.json') if key else None)
+    formats.write(st.snapshot(snap) / 'client.log.blob', raw)
+    with Server(st) as s:
+        for more in {'store': st}, {'store': s.repo(), 'env': s.env()}:
+            r = restore(place, snap, 'client.log', '-', key=key, **more)
+            assert r.stdout.encode() == log and 'not in the manifest' in r.stderr
+    restore(place, '--quiet', snap, 'client.log.blob', place.dir / 'out', store=st, key=key)
+    assert (place.dir / 'out').read_bytes() == log
+    assert 'client.log' in place.run('list', '--repository', st, snap).stdout
+    (place.dir / 'out').unlink()
+    formats.write(st.snapshot(snap) / 'client.log.blob', raw[:-1] + bytes([raw[-1] ^ 1]))
+    restore(place, snap, 'client.log', place.dir / 'out', store=st, key=key, status=DAMAGED)
+    (st.snapshot(snap) / 'client.log.blob').unlink()
+    assert 'is not in the snapshot' in restore(place, snap, 'client.log', place.dir / 'out', store=st, key=key, status=FAIL).stderr
+    assert not (place.dir / 'out').exists()
+
+
 def test_a_damaged_blob_is_not_written(place):
     st = place.golden()
     raw = (st.snapshot(SNAP) / 'qemu-server.conf.blob').read_bytes()
