@@ -235,7 +235,7 @@ conclude(struct sample *s)
 	if (s->decode)
 		check_say(s->c, CHECK_OK, "decoding", "%s/s a core", human_size(s->decode, size));
 	s->c->rate = decoding && decoding < reading ? decoding : reading;
-	check_say(s->c, CHECK_OK, "expected", "%s/s in sequence; the limit is %s", human_size(s->c->rate, size),
+	check_say(s->c, CHECK_OK, "expected", "%s/s in sequence, limited by %s", human_size(s->c->rate, size),
 	    s->c->rate == decoding ? "decoding on this CPU" :
 	    s->c->snap.origin.repo.is_dir ? "the disk" : "the server or the line to it");
 }
