@@ -138,7 +138,7 @@ check_kernel(struct check *c)
 	if (major * 1000 + minor < 4004)
 		check_say(c, CHECK_WARN, "kernel", "%s %s: older than 4.4, not tried", u.release, u.machine);
 	else
-		check_say(c, CHECK_OK, "kernel", "%s %s; what partitions it does not know, pbsmap adds", u.release,
+		check_say(c, CHECK_OK, "kernel", "%s %s; pbsmap adds the partitions it misses", u.release,
 		    u.machine);
 }
 

@@ -344,7 +344,7 @@ show_parts(struct restore *r)
 	    part_scan(read_target, &r->target, r->target.size, t, NULL) == 0) {
 		report_parts(device ? r->target.path : "partition ", t);
 		if (device && t->kind == PART_GPT && r->target.room > r->target.size)
-			fprintf(stderr, "  (the disk is larger than the image: the backup GPT is not at its end; sgdisk -e moves it)\n");
+			fprintf(stderr, "  (larger than the image: the backup GPT is not at its end; see sgdisk -e)\n");
 	}
 	free(t);
 }
