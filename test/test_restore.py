@@ -187,15 +187,15 @@ def test_partition_table_is_known_after_it(place):
 
 @pytest.mark.root
 @pytest.mark.parametrize('how, status', (('quiet', DONE), ('damaged', DAMAGED), ('lies', FAIL), ('breaks', FAIL)))
-def test_partition_table_is_read_anew_in_any_case(place, how, status):
+def test_partition_table_is_read_anew_in_any_case(place, big, how, status):
     """Also when nobody is to be told, and when not all went well; what reads back wrong is found."""
-    st, log, inject = place.golden(), place.dir / 'log', []
+    log, inject = place.dir / 'log', []
     with disk(place) as dev:
         if how == 'damaged':
-            st.chunk(st.index(SNAP, 'drive-scsi0.img.fidx').entries[1][2]).unlink()
+            big.chunk(big.index(f'vm/1/{T1}', 'drive.img.fidx').entries[1][2]).unlink()
         elif how in ('lies', 'breaks'):		# a disk that says that it has written
-            inject = ['-P', dev, '-e', 'inject=pwrite64:' + ('retval=4194304' if how == 'lies' else 'error=EIO') + ':when=1']
-        r = place.run('restore', '--quiet', '--verify', '--repository', st, SNAP, DISK, dev,
+            inject = ['-P', dev, '-e', 'inject=pwrite64:' + ('retval=65536' if how == 'lies' else 'error=EIO') + ':when=1']
+        r = place.run('restore', '--quiet', '--verify', '--repository', big, f'vm/1/{T1}', 'drive.img', dev,
                       wrap=['strace', '-f', '-qq', '-o', log, '-e', 'trace=ioctl,pwrite64', *inject])
         assert r.returncode == status and 'BLKRRPART' in log.read_text(), r.stderr
         assert ('reads back wrong at offset ' in r.stderr) == (how == 'lies'), r.stderr
