@@ -57,3 +57,23 @@ base64_decode(uint8_t *out, size_t cap, const char *text, size_t len)
 		return -1;
 	return (long)n;
 }
+
+char *
+base64_encode(char *out, const void *p, size_t n)
+{
+	static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const uint8_t *b = p;
+	uint32_t v;
+
+	for (size_t i = 0; i < n; i += 3, out += 4) {
+		v = (uint32_t)b[i] << 16;
+		v |= i + 1 < n ? (uint32_t)b[i + 1] << 8 : 0;
+		v |= i + 2 < n ? b[i + 2] : 0u;
+		out[0] = digit[v >> 18];
+		out[1] = digit[v >> 12 & 63];
+		out[2] = i + 1 < n ? digit[v >> 6 & 63] : '=';
+		out[3] = i + 2 < n ? digit[v & 63] : '=';
+	}
+	*out = '\0';
+	return out;
+}

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base64.h"
 #include "bytes.h"
 #include "wait.h"
 
@@ -63,25 +64,6 @@ parse(const char *text, struct proxy *p)
 	return text == end && port > 0 && port <= UINT16_MAX ? 0 : -1;
 }
 
-static void
-base64(char *out, const char *text)
-{
-	static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t n = strlen(text), i;
-	uint32_t v;
-
-	for (i = 0; i < n; i += 3, out += 4) {
-		v = (uint32_t)(uint8_t)text[i] << 16;
-		v |= i + 1 < n ? (uint32_t)(uint8_t)text[i + 1] << 8 : 0;
-		v |= i + 2 < n ? (uint32_t)(uint8_t)text[i + 2] : 0;
-		out[0] = digit[v >> 18];
-		out[1] = digit[v >> 12 & 63];
-		out[2] = i + 1 < n ? digit[v >> 6 & 63] : '=';
-		out[3] = i + 2 < n ? digit[v & 63] : '=';
-	}
-	*out = 0;
-}
-
 /* A request fits a new socket's buffer: no partial writes. */
 static int
 ask(int fd, const struct tcp_conf *c, const struct proxy *p)
@@ -91,7 +73,7 @@ ask(int fd, const struct tcp_conf *c, const struct proxy *p)
 	ssize_t sent;
 	int n;
 
-	base64(login, p->login);
+	base64_encode(login, p->login, strlen(p->login));
 	n = snprintf(request, sizeof request, "CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\n%s%s%s\r\n",
 	    l, c->host, r, c->port, l, c->host, r, c->port, *login ? "Proxy-Authorization: Basic " : "", login, *login ? "\r\n" : "");
 	sent = send(fd, request, (size_t)n, MSG_NOSIGNAL);
@@ -126,9 +108,9 @@ answer(int fd, const struct tcp_conf *c)
 			line[n] = ch;
 		n++;
 	}
-	if (n < 13 || strncmp(line, "HTTP/1.", 7) || line[8] != ' ')
+	if (n < 13 || strncmp(line, "HTTP/1.", 7) || line[8] != ' ' || strspn(line + 9, "0123456789") != 3)
 		return 0;
-	return atoi(line + 9);
+	return (line[9] - '0') * 100 + (line[10] - '0') * 10 + (line[11] - '0');
 }
 
 int

@@ -92,9 +92,28 @@ test_cut(void)
 	}
 }
 
+static void
+test_encode(void)
+{
+	static const char *const want[] = { "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy" };
+	uint8_t bytes[256], back[256];
+	char text[400];
+
+	for (size_t n = 0; n < 7; n++) {
+		check(base64_encode(text, "foobar", n) == text + strlen(want[n]));
+		check_str(text, want[n]);
+	}
+	for (size_t n = 0; n < 256; n++)
+		bytes[n] = (uint8_t)n;
+	base64_encode(text, bytes, 256);
+	check_int(base64_decode(back, 256, text, strlen(text)), 256);
+	check(memcmp(back, bytes, 256) == 0);
+}
+
 int
 main(void)
 {
+	run(test_encode);
 	run(test_vectors);
 	run(test_bad);
 	run(test_alphabet);
