@@ -294,10 +294,10 @@ add_time(struct job *j, int64_t t)
 	int64_t *more;
 
 	if (j->count == j->room) {
-		j->room = j->room * 2 + 64;
-		if ((more = realloc(j->times, j->room * sizeof(*more))) == NULL)
+		if ((more = realloc(j->times, (j->room * 2 + 64) * sizeof(*more))) == NULL)
 			return err_set(j->p->e, ST_FAIL, -ENOMEM, "out of memory");
 		j->times = more;
+		j->room = j->room * 2 + 64;
 	}
 	j->times[j->count++] = t;
 	return 0;
