@@ -49,7 +49,7 @@ check_tcp(struct check *c)
 	int64_t start = clock_ms();
 	char peer[64];
 	struct err e;
-	int fd = (conf.proxy ? proxy_connect : tcp_connect)(&conf, peer, sizeof(peer), &e);
+	int fd = conf.proxy ? proxy_connect(&conf, peer, sizeof(peer), &e) : tcp_connect(&conf, peer, sizeof(peer), &e);
 
 	if (fd < 0)
 		return check_fail(c, "tcp", &e);

@@ -4,6 +4,7 @@
  * arguments, so that it can go to a serial console or a log as it is.
  */
 #include "err.h"
+#undef err_set
 
 #include <stdarg.h>
 #include <stdio.h>

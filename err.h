@@ -23,6 +23,9 @@ struct err {
  * before a reason. */
 __attribute__((format(printf, 4, 5)))
 int err_set(struct err *e, enum status status, int rc, const char *fmt, ...);
+#ifdef ANALYZER				/* which cannot know that rc comes back */
+#define err_set(e, status, rc, ...) (err_set(e, status, rc, __VA_ARGS__), (rc))
+#endif
 
 /* Makes s one line of printable ASCII: every other byte becomes '?'. */
 void err_printable(char *s);

@@ -145,7 +145,7 @@ int
 json_rows_token(void *rows, const struct json_token *t)
 {
 	struct json_rows *r = rows;
-	size_t len = strlen(r->path), list = len;
+	size_t len = strlen(r->path), list;
 	const char *rest;
 	unsigned i;
 

@@ -102,7 +102,6 @@ list_entry(void *ctx, const struct pxwalk_entry *ent)
 	struct pxlist *l = ctx;
 	char target[PXAR_TARGET] = "";
 	struct err e;
-	int rc;
 
 	if (ent->what == PXWALK_BAD) {
 		view_error(&l->view, ent->rc, *ent->path ? ent->path : l->view.name, &e);
@@ -115,7 +114,7 @@ list_entry(void *ctx, const struct pxwalk_entry *ent)
 	/* A directory stands for what is in it. */
 	if (!l->begun++ && S_ISDIR(ent->st->mode))
 		return 0;
-	if (S_ISLNK(ent->st->mode) && (rc = pxar_target(&l->view.px, ent->st, target)) < 0)
+	if (S_ISLNK(ent->st->mode) && pxar_target(&l->view.px, ent->st, target) < 0)
 		snprintf(target, sizeof(target), "?");
 	if (l->o->json)
 		print_json(l, ent, target);
