@@ -23,17 +23,17 @@ ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 
-# MODE is empty, or san or fuzz: sanitizers, the system's libc and libraries.
+# MODE is empty, or for tests, with the system's libc and libraries: san, tsan
+# and fuzz (sanitizers), cover (what tests reach), valgrind (nothing).
 ifeq ($(MODE),)
 default_cc := $(if $(findstring musl,$(shell cc -dumpmachine 2>/dev/null)),cc,musl-gcc)
 else
-default_cc := $(if $(filter fuzz,$(MODE)),clang,gcc)
+default_cc := $(if $(filter fuzz cover,$(MODE)),clang,gcc)
 endif
 ifeq ($(origin CC),default)
 CC := $(default_cc)
 endif
 empty =
-comma = ,
 tag := $(MODE) $(notdir $(firstword $(filter-out $(default_cc),$(CC))))
 tag := $(subst $(empty) $(empty),-,$(strip $(tag)))
 B = build$(addprefix /,$(tag))
@@ -84,8 +84,11 @@ small := $(shell $(CC) -Oz -E -x c /dev/null >/dev/null 2>&1 && echo -Oz || echo
 # (musl does nothing with RELRO in a static program; it would cost a page.)
 LDFLAGS = -static -Wl,--gc-sections -Wl,-z,noseparate-code,-z,norelro
 else
-CFLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
-	-fsanitize=$(if $(filter fuzz,$(MODE)),fuzzer-no-link$(comma))address,undefined
+san := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+fuzz := $(san) -fsanitize=fuzzer-no-link
+tsan := -fsanitize=thread
+cover := -fprofile-instr-generate -fcoverage-mapping
+CFLAGS = -O1 -g -fno-omit-frame-pointer $($(MODE))
 endif
 # What gcc sees of this depends on what it inlines; texts are cut on purpose.
 WARN += $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
@@ -107,7 +110,7 @@ $B/pbsmap.a: $(src) $(wildcard *.h) Makefile $(libs_done)
 	@mkdir -p $B
 	-@$(MAKE) -k objects
 	@rm -f $@
-	@$(AR) rcs $@ $$(ls $(obj) 2>/dev/null)
+	@$(AR) rcsD $@ $$(for o in $(sort $(obj)); do [ ! -e $$o ] || echo $$o; done)
 objects: $(obj)
 	@:
 
@@ -187,10 +190,43 @@ san:
 	@$(MAKE) MODE=san san-run
 san-run:
 	BUILD=$B $(pytest) $(c_tests)
+
+# The analysers: what takes seconds, and all of it.  See test/lint.
+lint = CPPFLAGS="$(CPPFLAGS)" WARN="$(filter-out -Wno-format-truncation,$(WARN))" test/lint
+lint:
+	$(need) lint
+	@$(MAKE) MODE=san lint-fast
+lint-full:
+	$(need) lint lint-full
+	@$(MAKE) MODE=san lint-all
+lint-fast:
+	@$(lint) fast
+lint-all:
+	@$(lint) full
+
+# Unit tests alone: what races, and what valgrind sees.
+tsan:
+	$(need) san test
+	@$(MAKE) MODE=tsan units
+	BUILD=build/tsan $(pytest) $(wildcard test/unit_*.c)
+valgrind:
+	$(need) san valgrind test
+	@$(MAKE) MODE=valgrind units
+	BUILD=build/valgrind RUNNER='valgrind -q --error-exitcode=99 --leak-check=full' PROGRAM_SECONDS=900 \
+	    $(pytest) -o timeout=1000 $(wildcard test/unit_*.c)
+
+# Which lines of the parsers unit tests and corpora reach; see test/cover.
+cover:
+	$(need) fuzz test
+	@$(MAKE) MODE=cover tests
+	@rm -rf build/cover/raw
+	LLVM_PROFILE_FILE=$(CURDIR)/build/cover/raw/%p BUILD=build/cover $(pytest) $(c_tests)
+	@test/cover build/cover
 test:
-	@rc=0; for part in check san check-root $(if $(shell command -v apt-get),check-qemu); do $(MAKE) $$part || rc=1; done; exit $$rc
+	@rc=0; for part in lint check san check-root $(if $(shell command -v apt-get),check-qemu); do $(MAKE) $$part || rc=1; done; exit $$rc
 test-full:
-	@rc=0; for part in test check-slow; do $(MAKE) $$part || rc=1; done; exit $$rc
+	@rc=0; for part in test check-slow lint-full tsan valgrind cover reproducible; do $(MAKE) $$part || rc=1; done; exit $$rc
+units: $(units)
 tests: $(units) $(fuzzers) $(if $(MODE),,tools)
 tools: $(helpers) build/test/mkstore build/test/pbsd
 
@@ -238,6 +274,19 @@ $(fetched:%=build/src/%) &:
 	@echo "	the sources of $(fetched)"
 	@./deps.sh source build/src $(fetched)
 
+# The committed tree as a tarball; and whether it builds the same bytes wherever it lies.
+version := $(shell sed -n 's/.*PBSMAP_VERSION "\(.*\)"/\1/p' config.h)
+dist:
+	@mkdir -p build
+	git archive --prefix=pbsmap-$(version)/ HEAD | gzip -9n >build/pbsmap-$(version).tar.gz
+reproducible: dist $L/done
+	@rm -rf build/twice
+	@for d in build/twice/a build/twice/another/folder; do \
+	    mkdir -p $$d && tar -xzf build/pbsmap-$(version).tar.gz -C $$d --strip-components=1 && \
+	    mkdir $$d/build && cp -r build/src $$d/build && $(MAKE) -s -C $$d all || exit 1; done
+	@sha256sum build/twice/a/pbsmap build/twice/another/folder/pbsmap
+	@cmp build/twice/a/pbsmap build/twice/another/folder/pbsmap
+
 deps:
 	$(need) $(build)
 install: all
@@ -259,5 +308,6 @@ clean:
 distclean:
 	rm -rf pbsmap build
 
-.PHONY: all objects libs tests tools check check-root check-qemu check-slow san san-run test test-full \
-	fuzz arm64 bench demo deps install install-initramfs install-dracut clean distclean
+.PHONY: all objects libs units tests tools check check-root check-qemu check-slow san san-run test test-full \
+	lint lint-full lint-fast lint-all tsan valgrind cover fuzz arm64 bench demo dist reproducible deps \
+	install install-initramfs install-dracut clean distclean

@@ -39,7 +39,10 @@ packages()
 	apt-get:build)	echo make gcc musl-tools linux-libc-dev ;;
 	apt-get:sources) echo dpkg-dev ;;
 	apt-get:san)	echo gcc libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
-	apt-get:fuzz)	echo clang llvm libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
+	apt-get:fuzz)	echo clang llvm libclang-rt-dev libc6-dev pkg-config libbearssl-dev libzstd-dev libfuse3-dev ;;
+	apt-get:lint)	echo clang gcc cppcheck shellcheck mandoc pkg-config libc6-dev libbearssl-dev libzstd-dev libfuse3-dev ;;
+	apt-get:lint-full) echo clang-tidy ;;
+	apt-get:valgrind) echo valgrind libc6-dbg ;;
 	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev libjansson-dev ;;
 	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
@@ -114,6 +117,16 @@ modules()
 	done
 }
 
+# clang has them in a package of their own.
+sanitizers()
+{
+	echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return !p && n; }' |
+	    clang -x c -fsanitize=fuzzer,address,undefined -fprofile-instr-generate -o /dev/null - 2>/dev/null || {
+		echo "deps.sh: clang's sanitizers (compiler-rt) are missing" >&2
+		return 1
+	}
+}
+
 present()
 {
 	case $1 in
@@ -122,8 +135,12 @@ present()
 	sources) commands apt-get dpkg-source ;;
 	san)	commands "${CC:-gcc}" pkg-config &&
 		    headers "${CC:-gcc}" bearssl.h zstd.h fuse_lowlevel.h ;;
-	fuzz)	commands clang llvm-symbolizer pkg-config &&
+	fuzz)	commands clang llvm-symbolizer llvm-cov llvm-profdata pkg-config && sanitizers &&
 		    headers clang bearssl.h zstd.h fuse_lowlevel.h ;;
+	lint)	commands clang gcc cppcheck shellcheck mandoc pkg-config "${PYTHON:-/usr/bin/python3}" &&
+		    headers gcc bearssl.h zstd.h fuse_lowlevel.h ;;
+	lint-full) commands clang-tidy ;;
+	valgrind) commands valgrind ;;
 	tools)	commands gcc && headers gcc openssl/ssl.h zstd.h zlib.h nghttp2/nghttp2.h jansson.h ;;
 	test)	commands mandoc openssl "${PYTHON:-/usr/bin/python3}" &&
 		    modules pytest pytest_timeout cryptography zstandard hpack ;;

@@ -30,8 +30,8 @@ headers_libzstd:
 	@cp $(ZSTD_SRC)/lib/zstd.h $(ZSTD_SRC)/lib/zstd_errors.h $L/include
 
 # BearSSL: everything; the linker drops what is not called.
-bearssl_o := $(patsubst $(BEARSSL_SRC)/%.c,$L/bearssl/%.o,$(shell \
-	find $(BEARSSL_SRC)/src -name '*.c' 2>/dev/null))
+bearssl_o := $(patsubst $(BEARSSL_SRC)/%.c,$L/bearssl/%.o,$(sort $(shell \
+	find $(BEARSSL_SRC)/src -name '*.c' 2>/dev/null)))
 $(bearssl_o): $L/bearssl/%.o: $(BEARSSL_SRC)/%.c
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS) -I$(BEARSSL_SRC)/inc -I$(BEARSSL_SRC)/src -c -o $@ $<
@@ -87,5 +87,5 @@ $(bearssl_o) $(zstd_o) $(fuse_o): libs.mk
 $(BUILD:%=$L/%.a):
 	@echo "	$@"
 	@rm -f $@
-	@$(AR) rcs $@ $^
+	@$(AR) rcsD $@ $^
 .PHONY: libs headers

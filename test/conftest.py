@@ -16,7 +16,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / os.environ.get('BUILD', 'build')
 RUNNER = shlex.split(os.environ.get('RUNNER', ''))	# an emulator, when it is another machine's
-PROGRAM_SECONDS = 100					# below pytest.ini's timeout
+PROGRAM_SECONDS = int(os.environ.get('PROGRAM_SECONDS', 100))	# below pytest.ini's timeout
 
 
 def pytest_configure():

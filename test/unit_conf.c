@@ -1,3 +1,4 @@
+/* The configuration file: what is read, what wins over what. */
 #include "t.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Known fingerprints: the file is read, added to, and never made worse. */
 #include "t.h"
 
 #include <errno.h>

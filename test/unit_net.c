@@ -1,3 +1,4 @@
+/* A connection: TLS, trust, deadlines and breaks, against a server of BearSSL's in a thread. */
 #include "t.h"
 
 #include <errno.h>

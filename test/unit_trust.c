@@ -1,3 +1,4 @@
+/* Who is trusted: pins, authorities, host names, the question at the terminal. */
 #include "t.h"
 
 #include <errno.h>
