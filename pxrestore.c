@@ -3,11 +3,14 @@
  * told at the end.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "pxextract.h"
@@ -21,6 +24,7 @@ pxout_bad(struct pxout *x, const struct pxwalk_entry *ent, int rc)
 	struct err e;
 
 	view_error(&x->view, rc, *ent->path ? ent->path : x->view.name, &e);
+	progress_clear(&x->progress);
 	say("%s", e.text);
 	x->bad++;
 }
@@ -46,6 +50,37 @@ pxout_link(struct pxout *x, const struct pxwalk_entry *ent, char out[PXAR_TARGET
 	return n == 0 || (strncmp(out, x->base, n) == 0 && (out[n] == '/' || out[n] == 0));
 }
 
+/* Waits until the rate allows more; -EINTR when it is ended meanwhile. */
+static int
+keep_pace(struct pxout *x)
+{
+	struct pollfd stop = { .fd = x->view.stop, .events = POLLIN };
+	struct fetch_stats st;
+	int wait;
+
+	do {
+		fetch_stats(x->view.fetch, &st);
+		wait = pace_wait(&x->pace, st.raw, clock_ms());
+		progress_tick(&x->progress);
+		if (wait > 0 && poll(&stop, 1, wait) > 0)
+			return -EINTR;
+	} while (wait > 0);
+	return 0;
+}
+
+/* The data of a file is there up to `upto`, of which the last n bytes are new. */
+static void
+count(struct pxout *x, const struct pxar_stat *st, uint64_t upto, uint32_t n)
+{
+	struct progress *p = &x->progress;
+	uint64_t place = x->before + st->data + upto - x->start;
+
+	if (x->view.split)
+		p->done += n;
+	else if (st->data >= x->start && place > p->done && place <= p->total)
+		p->done = place;	/* a hard link leads back, perhaps to before the start */
+}
+
 int
 pxout_data(struct pxout *x, const struct pxar_stat *st, int (*fn)(void *, const uint8_t *, size_t), void *ctx)
 {
@@ -56,8 +91,9 @@ pxout_data(struct pxout *x, const struct pxar_stat *st, int (*fn)(void *, const 
 
 	for (at = 0; rc == 0 && at < st->size; at += n) {
 		n = st->size - at < PXOUT_PIECE ? (uint32_t)(st->size - at) : PXOUT_PIECE;
-		if ((rc = p->read(p->ctx, st->payload, st->data + at, piece, n)) == 0)
+		if ((rc = keep_pace(x)) == 0 && (rc = p->read(p->ctx, st->payload, st->data + at, piece, n)) == 0)
 			rc = fn(ctx, piece, n);
+		count(x, st, at + n, n);
 	}
 	return rc;
 }
@@ -72,20 +108,91 @@ pxrestore_wanted(const struct opts *o)
 	    kind == ARCHIVE_PXAR;
 }
 
+/* ---- how much it is ---- */
+
 static int
-each_path(struct pxout *x, int (*fn)(void *, const struct pxwalk_entry *), struct err *e)
+add_size(void *ctx, const struct pxwalk_entry *ent)
 {
-	char base[4096];
+	if (ent->what == PXWALK_ENTRY && !ent->above && S_ISREG(ent->st->mode))
+		*(uint64_t *)ctx += ent->st->size;
+	return 0;
+}
+
+/* Bytes to restore, by what progress goes; *start: where they begin. What is not there is the walk's to tell. */
+static uint64_t
+measure(struct pxout *x, const char *path, uint64_t *start)
+{
+	const struct pxar *p = &x->view.px;
+	struct pxar_dir d;
+	struct pxar_stat st;
+	uint64_t sum = 0;
+	struct err e;
+
+	*start = 0;
+	if (*path == 0)
+		return x->view.split ? p->payload_size : p->size;
+	if (x->view.split) {
+		pxwalk(&x->view, path, PXWALK_ALL, add_size, &sum, &e);
+	} else if (pxar_path(p, p->root, path, &st) == 0) {
+		*start = st.id / 2;
+		sum = st.data + st.size;
+		if (PXAR_IS_DIR(st.id) && pxar_dir(p, st.id, &d) == 0) {
+			*start = d.entry;
+			sum = st.id / 2;
+		}
+		sum = sum > *start ? sum - *start : 0;
+	}
+	x->view.failed = 0;
+	return sum;
+}
+
+/* ---- all of it ---- */
+
+/* The next path to restore, without slashes at its ends; i counts operands. */
+static void
+take_path(struct pxout *x, int i, char base[4096])
+{
 	size_t n;
+
+	snprintf(base, 4096, "%s", i < x->o->operands ? x->o->operand[i] : "");
+	for (n = strlen(base); n && base[n - 1] == '/'; n--)
+		base[n - 1] = 0;
+	x->base = base + strspn(base, "/");
+}
+
+static int
+take_entry(void *ctx, const struct pxwalk_entry *ent)
+{
+	struct pxout *x = ctx;
+
+	progress_tick(&x->progress);
+	return x->entry(x, ent);
+}
+
+static int
+each_path(struct pxout *x, struct err *e)
+{
+	const struct opts *o = x->o;
+	uint64_t total = 0;
+	char base[4096];
 	int rc = 0, i = 3;
 
 	do {
-		snprintf(base, sizeof(base), "%s", i < x->o->operands ? x->o->operand[i] : "");
-		for (n = strlen(base); n && base[n - 1] == '/'; n--)
-			base[n - 1] = 0;
-		x->base = base + strspn(base, "/");
-		rc = pxwalk(&x->view, x->base, PXWALK_ALL, fn, x, e);
-	} while (rc == 0 && ++i < x->o->operands);
+		take_path(x, i, base);
+		total += o->quiet ? 0 : measure(x, x->base, &x->start);
+	} while (++i < o->operands);
+	progress_begin(&x->progress, o->quiet ? PROGRESS_QUIET : o->progress_json ? PROGRESS_JSON : PROGRESS_AUTO,
+	    "restored", total);
+	x->pace.rate = o->limit;
+	i = 3;
+	do {
+		take_path(x, i, base);
+		x->before = x->progress.done;
+		total = o->quiet ? 0 : measure(x, x->base, &x->start);
+		if ((rc = pxwalk(&x->view, x->base, PXWALK_ALL, take_entry, x, e)) == 0)
+			x->progress.done = x->before + total;
+	} while (rc == 0 && ++i < o->operands);
+	progress_end(&x->progress);
 	return rc;
 }
 
@@ -116,6 +223,7 @@ pxrestore_run(const struct opts *o, struct err *e)
 	int rc, stop, out = strcmp(o->operand[2], "-") == 0;
 
 	x.o = o;
+	x.entry = out ? tar_entry : extract_entry;
 	if (o->sparse || o->compare || o->delta || o->resume || out != o->tar) {
 		err_set(e, ST_USAGE, -EINVAL, out != o->tar ? "a file archive goes into a directory, or to '-' with --tar" :
 		    "--sparse, --verify, --delta and --resume are for images");
@@ -124,7 +232,7 @@ pxrestore_run(const struct opts *o, struct err *e)
 	if ((rc = daemon_start(1, &stop)) >= 0)
 		return rc;
 	if ((rc = view_open(&x.view, o, stop, NULL, e)) == 0 && (out || (rc = extract_begin(o->operand[2], o->yes, e)) == 0))
-		rc = each_path(&x, out ? tar_entry : extract_entry, e);
+		rc = each_path(&x, e);
 	if (rc == 0 && out && tar_end() < 0)
 		rc = err_set(e, ST_FAIL, -EPIPE, "cannot write to stdout");
 	extract_end();

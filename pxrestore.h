@@ -2,6 +2,8 @@
 #ifndef PXRESTORE_H
 #define PXRESTORE_H
 
+#include "pace.h"
+#include "progress.h"
 #include "pxwalk.h"
 
 /* Is this command's archive a file archive? */
@@ -14,6 +16,11 @@ struct pxout {
 	const struct opts *o;
 	struct view view;
 	const char *base;		/* the path that is being restored; "": all */
+	int (*entry)(void *ctx, const struct pxwalk_entry *ent);	/* what makes something of an entry */
+	struct progress progress;
+	uint64_t start;			/* byte of the archive where base begins, */
+	uint64_t before;		/*   and what was done before it: progress goes by place. Of split archives by data */
+	struct pace pace;
 	unsigned long long bad;		/* entries that are damaged: named one by one */
 	unsigned long long lacking;	/* what could not be made as it was: */
 	struct pxlack {

@@ -92,7 +92,8 @@ view_error(struct view *v, int rc, const char *what, struct err *e)
 static int
 open_images(struct view *v, const struct opts *o, void (*answer)(void *, const struct iovec *, int, int), struct err *e)
 {
-	struct image_conf c = { .timeout = o->timeout, .ahead = o->no_ahead ? 0 : AHEAD_MAX, .answer = answer };
+	struct image_conf c = { .timeout = o->timeout, 
+		.ahead = o->no_ahead ? 0 : o->limit ? 1 : AHEAD_MAX, .answer = answer };
 	uint32_t most = 1;
 	int i;
 

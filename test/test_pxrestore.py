@@ -3,14 +3,16 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+import time
 
 import pytest
-from lib import BUSY, DAMAGED, DONE, FAIL, GOLDEN, T1, USAGE, place, wait_for  # noqa: F401
+from lib import BUSY, DAMAGED, DONE, FAIL, GOLDEN, PBSMAP, T1, USAGE, Place, place, wait_for  # noqa: F401
 from mkpxar import Archive
 from server import Server
 from test_mount import ALL, TREE, compare, describe, options, rechunk, walk
@@ -155,17 +157,72 @@ def test_damage_is_named_and_the_rest_is_there(place, disk):
 def test_interrupted(place, disk):
     a = Archive()
     a.dir('')
-    for i in range(200):
+    for i in range(40):
         a.file(f'f{i}', random.Random(i).randbytes(1 << 20))
     st = place.store('host/x/' + T1, root_pxar=a.end())
     with Server(st.path, do=['set delay 100']) as s:
         env = place.env(**s.env())
-        with subprocess.Popen([os.environ.get('PBSMAP', './pbsmap'), 'restore', '--repository', s.repo(), 'host/x', 'root.pxar', str(disk / 'o')],
+        with subprocess.Popen([PBSMAP, 'restore', '--repository', s.repo(), 'host/x', 'root.pxar', str(disk / 'o')],
                               env=env, stderr=subprocess.PIPE, text=True) as p:
             assert wait_for(lambda: (disk / 'o').exists() and os.listdir(disk / 'o'))
             p.send_signal(signal.SIGINT)
             said = p.communicate(timeout=20)[1]
         assert p.returncode == FAIL and 'interrupted' in said
+
+
+@pytest.fixture(scope='module', name='three')
+def _three():
+    """3 MB in chunks of 64 KiB: a directory, a file before and one behind it."""
+    p = Place()
+    for split in (False, True):
+        a = Archive(split=split)
+        a.dir('')
+        a.file('before', random.Random(1).randbytes(1 << 20))
+        a.dir('d')
+        for i in range(10):
+            a.file(f'f{i}', random.Random(i).randbytes(100_000))
+        a.up()
+        a.file('behind', random.Random(2).randbytes(1 << 20))
+        data = a.end()
+        more = {'root_mpxar': data[0], 'root_ppxar': data[1]} if split else {'root_pxar': data}
+        p.store('host/split/' + T1 if split else 'host/x/' + T1, '--average', 65536, **more)
+    yield p.dir / 'st'
+    p.sweep()
+
+
+def steps(said):
+    return [json.loads(line) for line in said.splitlines()]
+
+
+@pytest.mark.parametrize('snapshot', ['host/x', 'host/split'])
+def test_limit_and_progress(place, disk, three, snapshot):
+    begin = time.monotonic()
+    said = steps(restore(place, three, snapshot, disk / 'all', opts=['--limit', '2M', '--progress', 'json']))
+    seconds = time.monotonic() - begin
+    assert 1.2 < seconds < 3
+    assert len(said) == int(seconds) + 1 and said[-1]['done'] == said[-1]['total']
+    assert 3_090_000 < said[-1]['total'] < 3_110_000
+    assert 1_500_000 < said[0]['done'] < 2_500_000 and said[0]['total'] == said[-1]['total']
+    # Of what was asked for.
+    said = steps(restore(place, three, snapshot, disk / 'part', 'd', 'behind', opts=['--progress', 'json']))
+    assert 2_048_000 < said[-1]['total'] == said[-1]['done'] < 2_053_000
+    assert restore(place, three, snapshot, disk / 'quiet', opts=['--quiet']) == ''
+
+
+def test_progress_in_a_log(place, disk, three):
+    said = restore(place, three, 'host/x', disk / 'x', opts=['--limit', '1M'])
+    lines = said.splitlines()
+    assert len(lines) >= 2 and all(re.fullmatch(r' ?[0-9]+%  [0-9.]+ [KM]iB of 3.0 MiB restored, .*/s, .* left', n) for n in lines)
+
+
+def test_interrupted_while_it_keeps_to_a_limit(place, disk, three):
+    with subprocess.Popen([PBSMAP, 'restore', '--limit', '50k', '--tar', '--repository', three, 'host/x', 'root.pxar', '-'],
+                          env=place.env(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as p:
+        time.sleep(0.5)
+        p.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        assert 'interrupted' in p.communicate(timeout=20)[1]
+        assert p.returncode == FAIL and time.monotonic() - begin < 0.5
 
 
 @pytest.mark.parametrize('args', [['-'], ['--tar', '/tmp'], ['--sparse', '/tmp/x'], ['--delta', '/tmp/x']])
@@ -183,7 +240,7 @@ def test_images_take_none_of_it(place):
 # ---- tar ----
 
 def tar(place, store, snapshot, *paths, key=None, status=DONE):
-    p = subprocess.run([os.environ.get('PBSMAP', './pbsmap'), 'restore', *map(str, options(store, key, ['--tar'])), snapshot, 'root.pxar', '-',
+    p = subprocess.run([PBSMAP, 'restore', *map(str, options(store, key, ['--tar'])), snapshot, 'root.pxar', '-',
                         *paths], env=place.env(), capture_output=True, check=False, timeout=60)
     assert p.returncode == status, p.stderr
     return p.stdout, p.stderr.decode()
