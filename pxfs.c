@@ -422,7 +422,8 @@ do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void
 read_interrupt(fuse_req_t req, void *image)
 {
-	image_interrupt(image, req);
+	if (op_is_over(req))
+		image_interrupt(image, req);
 }
 
 static void

@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "proc.h"
 #include "pxop.h"
 
 #define MEM_MAX (256u << 10)		/* bytes that one step of an op reads, at most: an attribute of 64 KiB and its way */
@@ -54,6 +55,14 @@ op_fail(struct op *op, int rc)
 	op_free(op);
 }
 
+int
+op_is_over(fuse_req_t req)
+{
+	pid_t pid = fuse_req_ctx(req)->pid;
+
+	return fuse_req_interrupted(req) && (pid <= 0 || proc_minds(pid));
+}
+
 void
 op_run(struct op *op)
 {
@@ -61,7 +70,7 @@ op_run(struct op *op)
 
 	op->pos = 0;
 	rc = op->run(op);
-	if (rc == -EAGAIN && fuse_req_interrupted(op->req))
+	if (rc == -EAGAIN && op_is_over(op->req))
 		rc = -EINTR;
 	if (rc < 0 && rc != -EAGAIN)
 		op_fail(op, rc);
@@ -85,8 +94,7 @@ interrupt(fuse_req_t req, void *data)
 {
 	struct op *op = data;
 
-	(void)req;
-	if (op->waiting)
+	if (op->waiting && op_is_over(req))
 		op_fail(op, -EINTR);
 }
 

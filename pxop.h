@@ -53,6 +53,9 @@ struct op *op_new(fuse_req_t req, fuse_ino_t ino, int (*run)(struct op *));
 /* Afterwards there may be no op any more. */
 void op_run(struct op *op);
 void op_fail(struct op *op, int rc);
+/* Was the request interrupted by a signal that ends what its thread does? Not by one that only stops it for a while:
+ * programs do not expect EINTR of files. */
+int op_is_over(fuse_req_t req);
 /* Is it the first time that damage is met there? */
 int op_first(struct pxfs *fs, uint64_t place);
 /* The next step need not read again what this one has read. */
