@@ -147,7 +147,7 @@ send_chunks(struct link *l)
 	int demand;
 
 	for (demand = 1; demand >= 0; demand--)
-		while (l->chunks_on_wire < s->inflight + (demand ? LINK_SPARE : 0)) {
+		while (l->chunks_on_wire < s->share + (demand ? LINK_SPARE : 0)) {
 			if ((a = new_ask(l, ASK_CHUNK)) == NULL || (r = queue_take(s, demand)) == NULL)
 				break;
 			send_chunk(l, a, r);

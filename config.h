@@ -83,7 +83,9 @@
 #define STALL_DEFAULT 30		/* s without a byte, while an answer is awaited, until the connection is given up */
 #define CONNECT_TIMEOUT 30000		/* name, TCP, TLS and upgrade together */
 #define LINKS_MAX 4			/* connections of one session */
-#define INFLIGHT_DEFAULT 16		/* chunks on the wire for each connection */
+#define LINK_FULL (2u << 20)		/* bytes on the way of one flow, half of what servers allow it: another one may help */
+#define LINK_BUSY 900			/* ms of a second that a connection's thread works: the same */
+#define INFLIGHT_DEFAULT 16		/* chunks on the wire for each connection; for all that are made by themselves */
 #define LINK_SPARE 8			/* demands on the wire beyond the limit, which read-ahead may fill */
 #define LINK_SLICE_MAX (2u << 20)	/* bytes of credit that a read-ahead has at a time; on slow lines less, */
 #define LINK_AHEAD 250			/*   so that a demand waits for about as long as this (ms) */

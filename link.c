@@ -117,7 +117,7 @@ watch(struct link *l, int64_t now)
 
 /* How much each read-ahead may have on the way: no more than the line brings in LINK_AHEAD. The rate falls slowly, since a
  * pause of the reader's says nothing about the line. */
-static void
+static uint64_t
 measure(struct link *l, int64_t now)
 {
 	uint64_t rate = (l->h2.received - l->received) * 1000 / (uint64_t)(now - l->ticked);
@@ -127,6 +127,30 @@ measure(struct link *l, int64_t now)
 	l->rate = rate > l->rate / 4 * 3 ? rate : l->rate / 4 * 3;
 	slice = l->rate * LINK_AHEAD / 1000 / (uint64_t)l->s->inflight;
 	l->slice = slice > LINK_SLICE_MAX ? LINK_SLICE_MAX : slice < H2_STREAM_WINDOW ? H2_STREAM_WINDOW : (uint32_t)slice;
+	return rate;
+}
+
+/* One more connection where this one, the newest, holds up what was asked for: a flow brings its window in a round trip and no
+ * more, a thread what a CPU decrypts. They share what one alone had on the wire. */
+static void
+grow(struct link *l, uint64_t rate, int64_t ms)
+{
+	struct session *s = l->s;
+	int64_t cpu = l->cpu;
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	l->cpu = t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	if (s->full == 0 || l->chunks_on_wire < s->share / 2 || (rate * net_rtt(l->net) / 1000000 < s->full &&
+	    (l->cpu - cpu) * 1000 < LINK_BUSY * ms))
+		return;
+	pthread_mutex_lock(&s->lock);
+	if (!s->quit && l->nr == s->active - 1 && s->active < s->links && link_start(&s->link[s->active]) == 0) {
+		__atomic_store_n(&s->active, s->active + 1, __ATOMIC_RELAXED);
+		s->share = s->inflight / s->active;
+		note("%s: %d connections", s->api.host, s->active);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* What is done once a second. It may free places on the wire: comes before ask_fill(). */
@@ -137,7 +161,7 @@ tick(struct link *l, int64_t now)
 
 	if (now - l->ticked < 1000)
 		return;
-	measure(l, now);
+	grow(l, measure(l, now), now - l->ticked);
 	l->ticked = now;
 	h2_tick(&l->h2);
 	ask_expire(l, now);

@@ -8,6 +8,8 @@
 #include "net.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,6 +272,15 @@ const char *
 net_peer(const struct net *n)
 {
 	return n->peer;
+}
+
+unsigned
+net_rtt(const struct net *n)
+{
+	struct tcp_info i = { 0 };
+	socklen_t len = sizeof(i);
+
+	return getsockopt(n->fd, IPPROTO_TCP, TCP_INFO, &i, &len) == 0 ? i.tcpi_rtt : 0;
 }
 
 void

@@ -63,6 +63,8 @@ int net_write(struct net *n, const void *p, size_t len, int64_t deadline, struct
 
 /* When bytes last came from the socket (clock_ms()), to notice a stall. */
 int64_t net_heard(const struct net *n);
+/* How long a packet goes there and back, as TCP has found (us); 0: not known. */
+unsigned net_rtt(const struct net *n);
 /* What was negotiated: "TLS 1.2, ECDHE-RSA-AES128-GCM-SHA256". The peer's address: addr_print()'s. */
 const char *net_cipher(const struct net *n);
 const char *net_peer(const struct net *n);

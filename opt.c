@@ -80,7 +80,7 @@ static const struct option_info options[] = {
 	{ O_CACHE, "cache", "SIZE", CMD_SOURCE | CMD_CHECK, "memory for verified chunks (64M)" },
 	{ O_TIMEOUT, "timeout", "S", CMD_REPO, "seconds until a waiting read fails (120)" },
 	{ O_STALL, "stall", "S", CMD_REPO, "seconds of silence until reconnecting (30)" },
-	{ O_CONNECTIONS, "connections", "N", CMD_SOURCE, "connections to the server (1)" },
+	{ O_CONNECTIONS, "connections", "N", CMD_SOURCE, "connections to the server (by itself: 1 to 4)" },
 	{ O_WORKERS, "workers", "N", CMD_SOURCE | CMD_CHECK, "threads that decode (one a CPU)" },
 	{ O_NO_DIRECT, "no-direct-io", NULL, CMD_MAP, "buffered loop device (old kernels)" },
 	{ O_NO_AHEAD, "no-read-ahead", NULL, CMD_MAP | CMD_MOUNT, "fetch only what is read" },

@@ -85,9 +85,9 @@ wake(struct link *l)
 void
 wake_links(struct session *s)
 {
-	int i;
+	int i, n = __atomic_load_n(&s->active, __ATOMIC_RELAXED);
 
-	for (i = 0; i < s->links; i++)
+	for (i = 0; i < n; i++)
 		wake(&s->link[i]);
 }
 
@@ -264,7 +264,7 @@ session_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
 	if (rc == -ENOENT)
 		name_newest(s, e);
 	s->trust->ask = NULL;
-	for (i = 0; rc == 0 && i < s->links; i++)
+	for (i = 0; rc == 0 && i < s->active; i++)
 		if ((rc = link_start(&s->link[i])) < 0)
 			err_set(e, ST_FAIL, rc, "cannot start threads: %s", strerror(-rc));
 	return rc;
@@ -367,7 +367,9 @@ make_links(struct session *s, int n, struct err *e)
 {
 	int i, rc = 0;
 
-	s->links = n < 1 ? 1 : n > LINKS_MAX ? LINKS_MAX : n;
+	s->links = n < 1 || n > LINKS_MAX ? LINKS_MAX : n;
+	s->active = n < 1 ? 1 : s->links;
+	s->share = s->inflight;
 	if ((s->link = calloc((size_t)s->links, sizeof(*s->link))) == NULL) {
 		s->links = 0;
 		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
@@ -413,7 +415,9 @@ session_open(const struct session_conf *conf, struct source **out, struct err *e
 	rc = api_init(&s->api, &net, s->repo.auth_id, conf->secret, s->stall, e);
 	if (rc == 0)
 		rc = make_links(s, conf->connections, e);
-	s->src.depth = s->inflight * s->links;
+	if (conf->connections < 1)
+		s->full = conf->full ? conf->full : LINK_FULL;
+	s->src.depth = s->inflight * s->active;
 	if (rc < 0) {
 		session_close(&s->src);
 		return rc;

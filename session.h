@@ -21,7 +21,8 @@ struct session_conf {
 	int stall;			/* s; 0: STALL_DEFAULT */
 	int timeout;			/* s that file() waits during an outage; 0: READ_TIMEOUT */
 	int inflight;			/* chunks on the wire for each connection; 0: LOADS_DEFAULT */
-	int connections;		/* 0: 1 */
+	int connections;		/* 0: 1, and by itself more where one is the limit */
+	unsigned full;			/* bytes on the way of one flow that are its limit; 0: LINK_FULL */
 };
 
 /* Connects to nothing yet: the first of snapshots(), session_get() and open() does, and what is wrong is said there. */

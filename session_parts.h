@@ -76,6 +76,7 @@ struct link {
 	unsigned generation;		/* how often the indexes had to be registered */
 	int64_t since;			/* when we began to wait for the server, or connected */
 	int64_t ticked;
+	int64_t cpu;			/* ms this thread has worked until then */
 	uint64_t received;		/* bytes of bodies, at the last tick */
 	uint64_t rate;			/* bytes/s, lately */
 	uint32_t slice;			/* credit of a read-ahead, bytes */
@@ -95,6 +96,8 @@ struct session {
 	int stop_fd;
 	int stall, timeout;		/* ms */
 	int inflight;
+	int share;			/* chunks on the wire of each connection */
+	unsigned full;			/* bytes on the way of one flow at which another connection is made; 0: never */
 	struct api api;
 	struct snapshot snap;
 	char target[1400];		/* of the upgrade */
@@ -106,6 +109,7 @@ struct session {
 	int quit;
 	int cancel;			/* eventfd: readable once quit is set */
 	int links;
+	int active;			/* that many of them are used; grows (atomic) */
 	struct link *link;
 };
 

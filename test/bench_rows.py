@@ -17,7 +17,7 @@ def sequential(place, _):
 
 def sequential_kept(place, _):
     with Mapped(place) as m:
-        return dd(m.device, 0, DATA, keep=True)
+        return dd(m.device, 0, DATA // 2, keep=True)
 
 
 def zeros(place, _):
@@ -32,7 +32,7 @@ def random_1(place, seed):
 
 def random_16(place, seed):
     with Mapped(place) as m:
-        return random_reads(m.device, 16, 600, seed)
+        return random_reads(m.device, 16, 400, seed)
 
 
 def restore(place, _, *before):

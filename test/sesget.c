@@ -6,7 +6,7 @@
  * group. With an index: reads its chunks, all at once, and checks each digest; -r again, after -w MS of silence; -x: half of it as
  * read-ahead, some raised, some taken back; -a: all of it as read-ahead, but for one chunk in 32. Prints "chunk HEX: ERRNO TEXT" for
  * what failed, "round N: …" with the time it took and the longest wait of a demand, and at the end "status N errno: TEXT" if so.
- * -q: does not decode (for speed). -b: closes in the middle of a round.
+ * -q: does not decode (for speed). -g BYTES: connections are made by themselves, when one has so many bytes on the way. -b: closes in the middle of a round.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -221,7 +221,7 @@ read_file(struct snapshot *snap, const char *name, struct err *e)
 int
 main(int argc, char **argv)
 {
-	struct session_conf c = { .secret = getenv("PBS_PASSWORD"), .stop_fd = -1 };
+	struct session_conf c = { .secret = getenv("PBS_PASSWORD"), .stop_fd = -1, .connections = 1 };
 	const char *fingerprint = getenv("PBS_FINGERPRINT"), *ns = "";
 	int64_t begin;
 	struct snapshot snap;
@@ -231,7 +231,7 @@ main(int argc, char **argv)
 	int o, rc, i;
 
 	log_verbose = 1;
-	while ((o = getopt(argc, argv, "f:n:i:c:s:t:r:w:xaqb")) >= 0) {
+	while ((o = getopt(argc, argv, "f:n:i:c:s:t:r:w:g:xaqb")) >= 0) {
 		switch (o) {
 		case 'f': fingerprint = optarg; break;
 		case 'n': ns = optarg; break;
@@ -241,6 +241,7 @@ main(int argc, char **argv)
 		case 't': c.timeout = atoi(optarg); break;
 		case 'r': opt.rounds = atoi(optarg); break;
 		case 'w': opt.pause = atoi(optarg); break;
+		case 'g': c.full = (unsigned)atoi(optarg); c.connections = 0; break;
 		case 'x': opt.mixed = 1; break;
 		case 'a': opt.ahead = 1; break;
 		case 'q': opt.quick = 1; break;

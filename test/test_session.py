@@ -418,3 +418,18 @@ def test_meddling(server):
     server.command('break cut after=5000000 times=4')
     status, text = get(server, '-x', '-c', 3, '-r', 4)
     assert status == 0 and [r[1] for r in rounds(text)] == [0] * 4, text
+
+
+@pytest.mark.parametrize('options, least, most', [(('-g', 1), 3, 4), (('-g', 1 << 30), 1, 1), (('-c', 1), 1, 1)])
+def test_more_connections_by_themselves(server, options, least, most):
+    """Where one flow is the limit, by what it has on the way; each has read the index."""
+    server.command('set rate 3000000')
+    all_came(get(server, *options, '-r', 2 if most > 1 else 1), 2 if most > 1 else 1)
+    stats = server.stats()
+    assert least <= stats['upgrades'] <= most and stats['downloads'] >= stats['upgrades'], stats
+
+
+def test_more_connections_that_break(server):
+    server.command('set rate 3000000')
+    server.command('break cut after=1000000 times=4')
+    all_came(get(server, '-g', 1, '-r', 2), 2)
