@@ -36,14 +36,14 @@ decode(const uint8_t *p, size_t n, uint8_t *out, size_t cap, int *encrypted)
 }
 
 static int
-is_chunk(const uint8_t *p, size_t n, const struct chunk_want *want)
+is_chunk(const uint8_t *p, size_t n, const struct chunk_want *want, const struct key *k)
 {
 	uint8_t *raw = malloc(n), *out = malloc(want->len ? want->len : 1);
 	struct err e;
 	int rc;
 
 	memcpy(raw, p, n);
-	rc = chunk_decode(worker, &key, want, raw, n, out, &e);
+	rc = chunk_decode(worker, k, want, raw, n, out, &e);
 	free(raw);
 	free(out);
 	return rc == 0;
@@ -65,18 +65,22 @@ check_chunk(const uint8_t *raw, size_t n, const uint8_t *out, size_t len, int en
 	struct chunk_want want = { .len = (uint32_t)len, .encrypted = encrypted };
 
 	chunk_digest(want.digest, out, len, encrypted ? &key : NULL);
-	if (!is_chunk(raw, n, &want))
+	if (!is_chunk(raw, n, &want, &key))
 		abort();
 	want.len++;
-	if (is_chunk(raw, n, &want))
+	if (is_chunk(raw, n, &want, &key))
+		abort();
+	if (encrypted && is_chunk(raw, n, &want, NULL))
 		abort();
 	want.len--;
+	if (encrypted && is_chunk(raw, n, &want, NULL))
+		abort();
 	want.encrypted ^= 1;
-	if (is_chunk(raw, n, &want))
+	if (is_chunk(raw, n, &want, &key))
 		abort();
 	want.encrypted ^= 1;
 	want.digest[31] ^= 1;
-	if (is_chunk(raw, n, &want))
+	if (is_chunk(raw, n, &want, &key))
 		abort();
 }
 
