@@ -45,24 +45,48 @@ damaged(struct err *e, const char *why)
 	return err_set(e, ST_DAMAGED, -EBADMSG, "%s", why);
 }
 
+/* NULL: none. */
+static const struct kind *
+find_kind(const uint8_t magic[8])
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (memcmp(kinds[i].magic, magic, sizeof(kinds[i].magic)) == 0)
+			return &kinds[i];
+	return NULL;
+}
+
+static size_t
+head_of(const struct kind *k)
+{
+	return k->encrypted ? BLOB_HEAD_ENC : BLOB_HEAD;
+}
+
+size_t
+blob_data_at(const uint8_t magic[8])
+{
+	const struct kind *k = find_kind(magic);
+
+	return k == NULL || k->compressed ? 0 : head_of(k);
+}
+
 /* The kind, when header and CRC are as they should be; NULL with *e set else. */
 static const struct kind *
 check_head(const uint8_t *raw, size_t len, struct err *e)
 {
-	const struct kind *k = kinds, *end = kinds + sizeof(kinds) / sizeof(kinds[0]);
+	const struct kind *k;
 	size_t head;
 
 	if (len < BLOB_HEAD) {
 		err_set(e, ST_DAMAGED, -EBADMSG, "too short (%zu bytes)", len);
 		return NULL;
 	}
-	while (k < end && memcmp(k->magic, raw, sizeof(k->magic)) != 0)
-		k++;
-	if (k == end) {
+	if ((k = find_kind(raw)) == NULL) {
 		damaged(e, "no blob (wrong magic number)");
 		return NULL;
 	}
-	head = k->encrypted ? BLOB_HEAD_ENC : BLOB_HEAD;
+	head = head_of(k);
 	/* Encrypted kinds have a longer header, known only now. */
 	if (len < head) {
 		err_set(e, ST_DAMAGED, -EBADMSG, "too short (%zu bytes)", len);
@@ -123,7 +147,7 @@ static int
 unpack(struct blob_worker *w, const struct kind *k, const struct key *key, uint8_t *raw,
     size_t len, uint8_t *out, size_t cap, size_t *outlen, struct err *e)
 {
-	size_t head = k->encrypted ? BLOB_HEAD_ENC : BLOB_HEAD;
+	size_t head = head_of(k);
 	int rc = k->encrypted ? decrypt(key, raw, len, e) : 0;
 
 	if (rc != 0)

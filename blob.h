@@ -38,6 +38,9 @@ int blob_decode(struct blob_worker *w, const struct key *key, uint8_t *raw, size
 int chunk_decode(struct blob_worker *w, const struct key *key, const struct chunk_want *want,
     uint8_t *raw, size_t len, uint8_t *out, struct err *e);
 
+/* Where the data stands in a blob that begins with these bytes; 0: it is compressed, or no blob. */
+size_t blob_data_at(const uint8_t magic[8]);
+
 /* SHA256(data), or SHA256(data || id_key) when key is given. */
 void chunk_digest(uint8_t digest[32], const void *data, size_t len, const struct key *key);
 

@@ -164,16 +164,9 @@ ask(struct load *l)
 uint8_t *
 req_place(struct chunk_req *r, const uint8_t magic[8])
 {
-	static const uint8_t plain[8] = { 0x42, 0xab, 0x38, 0x07, 0xbe, 0x83, 0x70, 0xa1 };
-	static const uint8_t encrypted[8] = { 0x7b, 0x67, 0x85, 0xbe, 0x22, 0x2d, 0x4c, 0xf0 };
+	size_t head = blob_data_at(magic);
 
-	if (r->slot && memcmp(magic, plain, 8) == 0)
-		r->raw = r->slot - BLOB_HEAD;
-	else if (r->slot && memcmp(magic, encrypted, 8) == 0)
-		r->raw = r->slot - BLOB_HEAD_ENC;
-	else
-		r->raw = r->buf;
-	return r->raw;
+	return r->raw = r->slot && head ? r->slot - head : r->buf;
 }
 
 /* Takes a slot and a load for the chunk; NULL when one of them is not to be had. */

@@ -387,9 +387,26 @@ test_blob_decode(void)
 	}
 }
 
+/* Where fetch.c puts raw bytes so that the data is in its place at once. */
+static void
+test_data_at(void)
+{
+	static const uint8_t magic[4][8] = {
+		{ 0x42, 0xab, 0x38, 0x07, 0xbe, 0x83, 0x70, 0xa1 }, { 0x31, 0xb9, 0x58, 0x42, 0x6f, 0xb6, 0xa3, 0x7f },
+		{ 0x7b, 0x67, 0x85, 0xbe, 0x22, 0x2d, 0x4c, 0xf0 }, { 0xe6, 0x59, 0x1b, 0xbf, 0x0b, 0xbf, 0xd8, 0x0b },
+	};
+
+	check_int(blob_data_at(magic[0]), 12);
+	check_int(blob_data_at(magic[1]), 0);
+	check_int(blob_data_at(magic[2]), 44);
+	check_int(blob_data_at(magic[3]), 0);
+	check_int(blob_data_at((const uint8_t *)"notablob"), 0);
+}
+
 int
 main(void)
 {
+	run(test_data_at);
 	size_t i;
 
 	for (i = 0; i < sizeof(data); i++)
