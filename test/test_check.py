@@ -163,6 +163,15 @@ def test_a_bare_machine(place):
     assert 'not known' in said['memory']['text'] and 'loop0' not in r.stdout
 
 
+def test_not_root(place):
+    os.chmod(place.dir, 0o755)
+    r = place.run('check', '--json', '--repository', STORE, user=65534, group=65534, extra_groups=[])
+    said = {c['name']: c for c in json.loads(r.stdout)['checks']}
+    assert r.returncode == FAIL and said['root']['verdict'] == 'FAIL' and 'sudo' in said['root']['text']
+    # The rest is looked at all the same.
+    assert 'expected' in said and said['repository']['verdict'] == 'ok'
+
+
 def test_rights(place):
     out = check(place, '--repository', STORE, wrap=['setpriv', '--bounding-set=-sys_admin'], status=FAIL, bad=['root'])
     assert 'CAP_SYS_ADMIN' in out['root']
