@@ -246,7 +246,7 @@ def test_cut_again_and_again(server):
     start = time.monotonic()
     all_came(get(server))
     upgrades = server.stats()['upgrades']
-    assert 4 < upgrades < 10 + 20 * (time.monotonic() - start)
+    assert 3 < upgrades < 10 + 20 * (time.monotonic() - start)
 
 
 @pytest.mark.parametrize('auth', ('test@pbs!tok', 'test@pbs'))
