@@ -1,23 +1,28 @@
 /*
  * Kernel modules, see modules.h. modprobe is asked first: it knows options, aliases and lists of what must not be
- * loaded. Without one the file is given to the kernel as it lies there, compressed or not; both modules that are
- * wanted here need no others, and have been at the same place since there is a directory of modules.
+ * loaded. Without one the file is given to the kernel as it lies there, compressed or not; zstd's, which few kernels
+ * unpack, is unpacked here. Both modules that are wanted need no others, and have been at the same place since there
+ * is a directory of modules.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "log.h"
 #include "modules.h"
 
 #define COMPRESSED_FILE 4		/* MODULE_INIT_COMPRESSED_FILE, Linux 5.17: it unpacks by itself */
+#define UNPACKED_MAX (64u << 20)	/* bytes of a module; fuse has 1 MiB, with debug information 10 */
 #define MISC_MAJOR 10
 
 /* Its messages are left alone: stderr is ours, and our own line says what is missing. */
@@ -48,13 +53,38 @@ modprobe(const char *module)
 }
 
 static int
-insert(const char *path, int flags)
+unpack(int fd)
+{
+	struct stat st;
+	size_t len = fstat(fd, &st) == 0 && st.st_size > 0 ? (size_t)st.st_size : 1;
+	void *from = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+	ZSTD_DCtx *z = ZSTD_createDCtx();
+	char *to = malloc(UNPACKED_MAX);	/* touched only as far as it is filled */
+	int rc = -ENOMEM;
+
+	if (from != MAP_FAILED && z && to) {
+		size_t n = ZSTD_decompressDCtx(z, to, UNPACKED_MAX, from, len);
+
+		rc = ZSTD_isError(n) ? -EBADMSG : syscall(SYS_init_module, to, n, "") < 0 ? -errno : 0;
+	}
+	if (from != MAP_FAILED)
+		munmap(from, len);
+	ZSTD_freeDCtx(z);
+	free(to);
+	return rc;
+}
+
+/* packed: 0 not; 1 in a way that only a kernel may know; 2 by zstd. */
+static int
+insert(const char *path, int packed)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
 
 	if (fd < 0)
 		return -errno;
-	rc = syscall(SYS_finit_module, fd, "", flags) < 0 ? -errno : 0;
+	rc = syscall(SYS_finit_module, fd, "", packed ? COMPRESSED_FILE : 0) < 0 ? -errno : 0;
+	if (packed == 2 && (rc == -EOPNOTSUPP || rc == -EINVAL))
+		rc = unpack(fd);
 	close(fd);
 	return rc == -EEXIST ? 0 : rc;
 }
@@ -62,7 +92,7 @@ insert(const char *path, int flags)
 static int
 load_file(const char *module)
 {
-	static const char *const ends[] = { "", ".zst", ".xz", ".gz" };
+	static const struct { char end[5]; int packed; } forms[] = { { "", 0 }, { ".zst", 2 }, { ".xz", 1 }, { ".gz", 1 } };
 	struct utsname u;
 	char path[256];
 	size_t i;
@@ -70,13 +100,15 @@ load_file(const char *module)
 
 	if (uname(&u) < 0)
 		return -errno;
-	for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+	for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
 		snprintf(path, sizeof(path), "/lib/modules/%s/kernel/%s/%s.ko%s", u.release,
-		    strcmp(module, "fuse") == 0 ? "fs/fuse" : "drivers/block", module, ends[i]);
-		rc = insert(path, i ? COMPRESSED_FILE : 0);
+		    strcmp(module, "fuse") == 0 ? "fs/fuse" : "drivers/block", module, forms[i].end);
+		rc = insert(path, forms[i].packed);
 		if (rc == 0)
 			return 0;
-		if (rc != -ENOENT)
+		if (forms[i].packed && (rc == -EOPNOTSUPP || rc == -EINVAL))
+			say("%s: this kernel cannot unpack it; unpack the file, or load it by modprobe %s", path, module);
+		else if (rc != -ENOENT)
 			say("%s: %s", path, strerror(-rc));
 	}
 	return -ENOENT;

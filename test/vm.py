@@ -14,6 +14,8 @@ import struct
 import subprocess
 import time
 
+import zstandard
+
 from lib import PBSMAP, ROOT, gpt_image, mixed
 
 KERNEL = ROOT / 'build' / 'qemu'
@@ -150,9 +152,9 @@ def boot_files():
             *((f'scripts/{x}/pbsmap', (ours / x).read_text()) for x in ('local-top', 'local-bottom'))]
 
 
-def initramfs(disks, more='', extra=(), load=MODULES):
+def initramfs(disks, more='', extra=(), load=MODULES, zstd=()):
     """BusyBox and pbsmap, and nothing made by udev or devtmpfs. The modules in load are loaded; fuse and loop are
-    there only, for pbsmap to find. more: lines of the init script; extra: (name, data) of more files."""
+    there only, for pbsmap to find; those in zstd are compressed. more: lines of the init script; extra: (name, data) of more files."""
     a = Archive()
     for d in 'proc', 'sys', 'dev', 'mnt', 'etc', 'store', 'root', 'conf':
         a.folder(d)
@@ -163,7 +165,9 @@ def initramfs(disks, more='', extra=(), load=MODULES):
     a.file('bin/pbsmap', pathlib.Path(PBSMAP).read_bytes())
     now = modules(*load)
     for p in dict.fromkeys([*now, *modules('fuse', 'loop')]):
-        a.file(str(p.relative_to(KERNEL)), p.read_bytes(), 0o644)
+        packed = p.name.split('.')[0] in zstd
+        data = zstandard.compress(p.read_bytes()) if packed else p.read_bytes()
+        a.file(str(p.relative_to(KERNEL)) + ('.zst' if packed else ''), data, 0o644)
     a.file('order', '\n'.join('/' + str(p.relative_to(KERNEL)) for p in now) + '\n')
     a.file('disks', '\n'.join(disks) + '\n')
     for name, data in extra:
