@@ -250,3 +250,14 @@ conf_forget(void)
 			forget(known[i].name);
 	loaded = 0;
 }
+
+void
+conf_secret(const char *name, const char *value)
+{
+	unsigned f;
+	int i = find(name, &f);
+
+	forget(name);
+	if (i >= 0 && value && setenv(name, value, 1) == 0)
+		loaded |= 1u << i;
+}

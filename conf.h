@@ -20,6 +20,9 @@ int conf_load(const char *path, struct err *e);
  * other programs are run. */
 void conf_forget(void);
 
+/* A secret that was typed, as if the file had it: NAME is PBS_PASSWORD or PBS_ENCRYPTION_PASSWORD; value NULL: not any more. */
+void conf_secret(const char *name, const char *value);
+
 /* Parsing alone: calls set(ctx, key, value) for each assignment of text[len], which is overwritten and has a NUL behind it. As
  * systemd's EnvironmentFile: comments by '#' and ';', blanks around key and value dropped, quotes '...' and "..." (with \ escapes),
  * a backslash at the end of a line joins it with the next. "export " before a key is forgiven. */

@@ -24,8 +24,8 @@
 
 #define DEPTH_MAX 16			/* devices upon devices */
 
-static int
-read_sys(dev_t no, const char *name, char *out, size_t cap)
+int
+disk_sys(dev_t no, const char *name, char *out, size_t cap)
 {
 	char path[96];
 	FILE *f;
@@ -80,7 +80,7 @@ loop_stands_on(dev_t upper, dev_t lower, int depth)
 	char file[PATH_MAX];
 	struct stat st;
 
-	return read_sys(upper, "loop/backing_file", file, sizeof(file)) == 0 && file[0] == '/' &&
+	return disk_sys(upper, "loop/backing_file", file, sizeof(file)) == 0 && file[0] == '/' &&
 	    stat(file, &st) == 0 && stands_on(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev, lower, depth);
 }
 
@@ -98,7 +98,7 @@ stands_on(dev_t upper, dev_t lower, int depth)
 		return 1;
 	if (depth == DEPTH_MAX)
 		return 0;
-	if (read_sys(upper, "partition", text, sizeof(text)) == 0)
+	if (disk_sys(upper, "partition", text, sizeof(text)) == 0)
 		return link_name(upper, 1, name, sizeof(name)) == 0 && loop_devno(name, &no) == 0 &&
 		    stands_on(no, lower, depth + 1);
 	if (loop_stands_on(upper, lower, depth + 1))
@@ -166,6 +166,17 @@ disk_free(dev_t no, const char *path, struct err *e)
 	if (l.point[0])
 		return err_set(e, ST_BUSY, -EBUSY, "%s: what is mounted on %s is on it; unmount that first", path, l.point);
 	return 0;
+}
+
+int
+disk_idle(dev_t no, const char *path)
+{
+	struct look l = { no, "" };
+	char name[64], list[256];
+
+	disk_name(no, path, name, sizeof(name));
+	proc_mounts(0, look_mount, &l);
+	return l.point[0] == 0 && hold_list_dev(name, getpid(), list, sizeof(list)) == 0;
 }
 
 /* ---- what is on it ---- */
@@ -260,7 +271,7 @@ disk_model(dev_t no, uint64_t size, char *out, size_t cap)
 	char model[64], bytes[10];
 
 	/* A partition's is that of its disk, one up. */
-	if (read_sys(no, "device/model", model, sizeof(model)) < 0)
-		read_sys(no, "../device/model", model, sizeof(model));
+	if (disk_sys(no, "device/model", model, sizeof(model)) < 0)
+		disk_sys(no, "../device/model", model, sizeof(model));
 	snprintf(out, cap, "%s%s%s", model, model[0] ? ", " : "", human_size(size, bytes));
 }

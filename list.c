@@ -77,15 +77,15 @@ group_text(FILE *f, const struct list_row *r)
 	putc('\n', f);
 }
 
-static const char *
-crypt_word(int crypt)
+const char *
+list_crypt_word(int crypt)
 {
 	return crypt == CRYPT_ENCRYPT ? "encrypted" : crypt == CRYPT_SIGN ? "signed" : crypt == CRYPT_NONE ? "plain" : "?";
 }
 
 /* Of all archives together: "mixed" when they differ. The manifest itself never is encrypted. */
-static const char *
-crypt_of(const struct list_row *r)
+const char *
+list_crypt(const struct list_row *r)
 {
 	int mode = CRYPT_UNKNOWN;
 	size_t i;
@@ -97,7 +97,7 @@ crypt_of(const struct list_row *r)
 			return "mixed";
 		mode = r->files[i].crypt;
 	}
-	return mode == CRYPT_UNKNOWN ? "plain" : crypt_word(mode);
+	return mode == CRYPT_UNKNOWN ? "plain" : list_crypt_word(mode);
 }
 
 /* The first line: name, size, state. */
@@ -111,7 +111,7 @@ state_text(FILE *f, const struct list_row *r)
 	snapshot_print(&r->name, name, sizeof(name));
 	put_name(f, name, NAME);
 	fprintf(f, "  %9s  %-*s%s%s\n", r->size < 0 ? "" : human_size((uint64_t)r->size, size),
-	    *verify || *protect ? 9 : 0, r->size >= 0 ? crypt_of(r) : r->finished ? "DAMAGED manifest" : "unfinished",
+	    *verify || *protect ? 9 : 0, r->size >= 0 ? list_crypt(r) : r->finished ? "DAMAGED manifest" : "unfinished",
 	    verify, protect);
 }
 
@@ -143,8 +143,8 @@ snapshot_text(FILE *f, const struct list_row *r)
 /* ---- a snapshot's archives ---- */
 
 /* What can be done with it. The half of a split archive that has the data is read through the other. */
-static const char *
-use_of(const struct list_file *file)
+const char *
+list_use(const struct list_file *file)
 {
 	enum archive_kind kind;
 	char stored[256], name[256];
@@ -183,7 +183,7 @@ archives_text(FILE *f, const struct list_row *r)
 		fprintf(f, "  ");
 		put_name(f, name, NAME - 2);
 		fprintf(f, "  %9s  %-9s  %s\n", file->size < 0 ? "?" : human_size((uint64_t)file->size, size),
-		    crypt_word(file->crypt), use_of(file));
+		    list_crypt_word(file->crypt), list_use(file));
 	}
 }
 

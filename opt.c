@@ -14,6 +14,7 @@
 
 #define CMD_SOURCE (CMD_MAP | CMD_MOUNT | CMD_RESTORE | CMD_VERIFY)		/* commands that read a snapshot */
 #define CMD_REPO (CMD_SOURCE | CMD_CHECK | CMD_LIST | CMD_KEY)
+#define CMD_NAMED (CMD_REPO | CMD_RESCUE)
 #define CMD_ALL (~0)
 
 struct command_info {
@@ -43,6 +44,8 @@ static const struct command_info commands[] = {
 	{ CMD_VERIFY, "verify", "SNAPSHOT [ARCHIVE...]", "read and check everything", 1, OPERANDS_MAX, NULL },
 	{ CMD_CHECK, "check", "[SNAPSHOT [ARCHIVE]]", "why it does not work, and how fast it would be", 0, 2,
 	    "Without SNAPSHOT tries the newest. Status 0 only if map would work.\n" },
+	{ CMD_RESCUE, "rescue", "[SNAPSHOT [ARCHIVE]]", "asks what is missing, then maps or restores", 0, 2,
+	    "At a terminal pbsmap alone does the same.\n" },
 	{ CMD_KEY, "key", "show|recover ...", "what a key file tells; a key by the master key", 2, 3,
 	    "show FILE: fingerprint, protection and hint of a key file or paper key.\n"
 	    "recover --master PRIVATE.pem SNAPSHOT|BLOB [OUT]: the key of a backup,\n"
@@ -66,17 +69,17 @@ struct option_info {
 };
 
 static const struct option_info options[] = {
-	{ O_REPOSITORY, "repository", "REPO", CMD_REPO, "[[AUTH@]HOST[:PORT]:]STORE or a datastore's directory" },
-	{ O_SERVER, "server", "HOST", CMD_REPO, "the same in parts: host name or address," },
-	{ O_PORT, "port", "N", CMD_REPO, "    port (8007)," },
-	{ O_DATASTORE, "datastore", "STORE", CMD_REPO, "    datastore," },
-	{ O_AUTH_ID, "auth-id", "AUTH", CMD_REPO, "    user@realm[!token] (root@pam)" },
-	{ O_FINGERPRINT, "fingerprint", "HEX", CMD_REPO, "SHA-256 of the server's certificate" },
-	{ O_CA, "ca", "FILE", CMD_REPO, "trust servers that these authorities certify" },
-	{ O_CONFIG, "config", "FILE", CMD_REPO, "KEY=VALUE lines, as the environment" },
-	{ O_NS, "ns", "NS", CMD_REPO, "namespace, as a/b" },
-	{ O_KEYFILE, "keyfile", "FILE", CMD_REPO, "encryption key (key file or paper key)" },
-	{ O_KEYFD, "keyfd", "N", CMD_REPO, "read the encryption key from descriptor N" },
+	{ O_REPOSITORY, "repository", "REPO", CMD_NAMED, "[[AUTH@]HOST[:PORT]:]STORE or a datastore's directory" },
+	{ O_SERVER, "server", "HOST", CMD_NAMED, "the same in parts: host name or address," },
+	{ O_PORT, "port", "N", CMD_NAMED, "    port (8007)," },
+	{ O_DATASTORE, "datastore", "STORE", CMD_NAMED, "    datastore," },
+	{ O_AUTH_ID, "auth-id", "AUTH", CMD_NAMED, "    user@realm[!token] (root@pam)" },
+	{ O_FINGERPRINT, "fingerprint", "HEX", CMD_NAMED, "SHA-256 of the server's certificate" },
+	{ O_CA, "ca", "FILE", CMD_NAMED, "trust servers that these authorities certify" },
+	{ O_CONFIG, "config", "FILE", CMD_NAMED, "KEY=VALUE lines, as the environment" },
+	{ O_NS, "ns", "NS", CMD_NAMED, "namespace, as a/b" },
+	{ O_KEYFILE, "keyfile", "FILE", CMD_NAMED, "encryption key (key file or paper key)" },
+	{ O_KEYFD, "keyfd", "N", CMD_NAMED, "read the encryption key from descriptor N" },
 	{ O_CACHE, "cache", "SIZE", CMD_SOURCE | CMD_CHECK, "memory for verified chunks (64M)" },
 	{ O_TIMEOUT, "timeout", "S", CMD_REPO, "seconds until a waiting read fails (120)" },
 	{ O_STALL, "stall", "S", CMD_REPO, "seconds of silence until reconnecting (30)" },

@@ -20,6 +20,7 @@ enum command {
 	CMD_MOUNT = 1 << 7,
 	CMD_KEY = 1 << 8,
 	CMD_CHECK = 1 << 9,
+	CMD_RESCUE = 1 << 10,
 };
 
 #define OPERANDS_MAX 64

@@ -20,6 +20,7 @@
 #include "opt.h"
 #include "pxlist.h"
 #include "pxrestore.h"
+#include "rescue.h"
 #include "restore.h"
 #include "unmap.h"
 #include "verify.h"
@@ -54,6 +55,8 @@ run(const struct opts *o, struct err *e)
 		return keycmd_run(o, e) < 0 ? (int)e->status : ST_DONE;
 	case CMD_COMPLETION:
 		return completion_script(o->operand[0], e) < 0 ? (int)e->status : ST_DONE;
+	case CMD_RESCUE:
+		return rescue_run(o, run, e);
 	case CMD_STATUS:
 		return status_run(o->json, e) < 0 ? (int)e->status : ST_DONE;
 	}
@@ -77,11 +80,16 @@ hold_standard(void)
 int
 main(int argc, char **argv)
 {
+	char *asks[] = { argv[0], (char[]){ "rescue" }, NULL };
 	struct err e = { ST_FAIL, "" };
 	struct opts o;
 	int st;
 
 	hold_standard();
+	if (argc == 1 && rescue_terminal()) {
+		argc = 2;
+		argv = asks;
+	}
 	if (argc > 2 && strcmp(argv[1], "__complete") == 0)
 		return completion_words(argv[2], argv[3]);
 	if (opt_parse(argc, argv, &o, &e) < 0) {

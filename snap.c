@@ -110,9 +110,8 @@ read_key(struct snap *s, const char *path, int fd, struct err *e)
 	return rc;
 }
 
-/* The official client's default key; 0 when there is none. */
-static int
-default_key(char *out, size_t cap)
+int
+snap_default_key(char *out, size_t cap)
 {
 	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
 
@@ -134,7 +133,7 @@ get_key(struct snap *s, const struct opts *o, int needed, struct err *e)
 		return read_key(s, o->keyfile, -1, e);
 	if (o->keyfd >= 0)
 		return read_key(s, NULL, o->keyfd, e);
-	if (needed && default_key(path, sizeof(path)))
+	if (needed && snap_default_key(path, sizeof(path)))
 		return read_key(s, path, -1, e);
 	return 0;
 }

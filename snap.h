@@ -41,6 +41,9 @@ int snap_read(struct snap *s, struct err *e);
  * signature. May ask at the terminal. f NULL: for all files, and goes on without a key when there is none. */
 int snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f, struct err *e);
 
+/* The path of the official client's default key; 0 when there is none. */
+int snap_default_key(char *out, size_t cap);
+
 /* The archive a user means, of that kind; otherwise says what there is, or which command is the right one. The client's log,
  * which no manifest has, is found with the size NOT_LISTED, whether it is there or not. */
 int snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
