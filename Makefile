@@ -302,6 +302,12 @@ DRACUT = /usr/lib/dracut/modules.d
 install-dracut: install
 	install -D -m 755 -t $(DESTDIR)$(DRACUT)/90pbsmap contrib/dracut/90pbsmap/*
 	install -D -m 644 -t $(DESTDIR)$(DRACUT)/90pbsmap contrib/boot.sh contrib/conf.sh
+# pbsmap@NAME maps what /etc/pbsmap/NAME.conf says.
+install-systemd: install
+	install -d -m 700 $(DESTDIR)/etc/pbsmap
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' contrib/systemd/pbsmap@.service \
+	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/pbsmap@.service
 clean:
 	rm -f pbsmap
 	[ ! -d build ] || find build \( -name lib -o -name src \) -prune -o -type f -exec rm -f {} +
@@ -310,4 +316,4 @@ distclean:
 
 .PHONY: all objects libs units tests tools check check-root check-qemu check-slow san san-run test test-full \
 	lint lint-full lint-fast lint-all tsan valgrind cover fuzz arm64 bench demo dist reproducible deps \
-	install install-initramfs install-dracut clean distclean
+	install install-initramfs install-dracut install-systemd clean distclean

@@ -45,8 +45,9 @@ packages()
 	apt-get:valgrind) echo valgrind libc6-dbg ;;
 	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev libjansson-dev ;;
 	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
-			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
-	apt-get:root)	echo util-linux mount fdisk e2fsprogs strace procps fuse3 acl tar ;;
+			    python3-cryptography python3-zstandard python3-hpack openssl mandoc \
+			    busybox-static systemd ;;
+	apt-get:root)	echo iproute2 util-linux mount fdisk e2fsprogs strace procps fuse3 acl tar ;;
 	apt-get:qemu)	echo qemu-system-x86 busybox-static e2fsprogs ;;
 	apt-get:demo)	echo mount util-linux coreutils ;;
 	apt-get:arm64)	echo gcc-aarch64-linux-gnu qemu-user-static ;;
@@ -56,21 +57,21 @@ packages()
 	apk:test)	echo python3 py3-pytest py3-pytest-timeout \
 			    py3-cryptography py3-zstandard py3-hpack openssl mandoc ;;
 	apk:demo)	echo util-linux coreutils ;;
-	apk:root)	echo util-linux mount sfdisk e2fsprogs strace procps fuse3 acl tar ;;
+	apk:root)	echo iproute2 bash util-linux mount sfdisk e2fsprogs strace procps fuse3 acl tar ;;
 	dnf:build)	echo make gcc musl-gcc musl-libc-static kernel-headers ;;
 	dnf:san)	echo gcc libasan libubsan pkgconf libzstd-devel fuse3-devel ;;
 	dnf:tools)	echo gcc openssl-devel libzstd-devel zlib-devel libnghttp2-devel jansson-devel ;;
-	dnf:test)	echo python3 python3-pytest python3-pytest-timeout \
+	dnf:test)	echo busybox python3 python3-pytest python3-pytest-timeout \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc ;;
 	dnf:demo)	echo util-linux coreutils ;;
-	dnf:root)	echo util-linux e2fsprogs strace procps-ng fuse3 acl tar ;;
+	dnf:root)	echo iproute util-linux e2fsprogs strace procps-ng fuse3 acl tar ;;
 	pacman:build)	echo make gcc musl kernel-headers-musl ;;
 	pacman:san)	echo gcc pkgconf zstd fuse3 ;;
 	pacman:tools)	echo gcc openssl zstd zlib libnghttp2 jansson ;;
-	pacman:test)	echo python python-pytest python-pytest-timeout \
+	pacman:test)	echo busybox python python-pytest python-pytest-timeout \
 			    python-cryptography python-zstandard python-hpack openssl mandoc ;;
 	pacman:demo)	echo util-linux coreutils ;;
-	pacman:root)	echo util-linux e2fsprogs strace procps-ng fuse3 acl tar ;;
+	pacman:root)	echo iproute2 util-linux e2fsprogs strace procps-ng fuse3 acl tar ;;
 	*)		die "no names of packages known for '$2' with $1" ;;
 	esac
 }
@@ -142,12 +143,13 @@ present()
 	lint-full) commands clang-tidy ;;
 	valgrind) commands valgrind ;;
 	tools)	commands gcc && headers gcc openssl/ssl.h zstd.h zlib.h nghttp2/nghttp2.h jansson.h ;;
-	test)	commands mandoc openssl "${PYTHON:-/usr/bin/python3}" &&
-		    modules pytest pytest_timeout cryptography zstandard hpack ;;
+	test)	commands busybox mandoc openssl "${PYTHON:-/usr/bin/python3}" &&
+		    modules pytest pytest_timeout cryptography zstandard hpack &&
+		    { ! command -v apt-get >/dev/null || commands systemd-analyze; } ;;
 	arm64)	commands aarch64-linux-gnu-gcc qemu-aarch64-static ;;
 	qemu)	commands qemu-system-x86_64 busybox mkfs.ext4 ;;
 	demo)	commands mount blockdev sha256sum ;;
-	root)	commands losetup mount sfdisk mkfs.ext4 strace ps fusermount3 getfacl tar ;;
+	root)	commands ip losetup mount sfdisk mkfs.ext4 strace ps fusermount3 getfacl tar ;;
 	*)	die "no such group: $1" ;;
 	esac
 }
