@@ -56,6 +56,22 @@ pbsmap_server()
 	esac
 }
 
+# Is there a way to anybody? A card has an address, then.
+pbsmap_online()
+{
+	while read -r device rest; do
+		case $device in
+		Iface|lo)	;;
+		*)	return 0 ;;
+		esac
+	done </proc/net/route
+	[ -e /proc/net/if_inet6 ] || return 1
+	while read -r address index length scope rest; do
+		[ "$scope" != 00 ] || return 0
+	done </proc/net/if_inet6
+	return 1
+}
+
 # command_line COMMAND OPTION...: pbsmap with what was said. Nobody is asked anything: a boot must not wait for a person.
 command_line()
 {

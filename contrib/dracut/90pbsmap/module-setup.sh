@@ -2,8 +2,13 @@
 # shellcheck disable=SC1091,SC2154
 # dracut: packs pbsmap, its kernel modules and its configuration. See conf.sh for which files.
 
+# dracut does not look into /usr/local.
+program() {
+    PATH=$PATH:/usr/local/bin command -v pbsmap
+}
+
 check() {
-    require_binaries pbsmap || return 1
+    program >/dev/null
 }
 
 depends() {
@@ -16,7 +21,8 @@ installkernel() {
 }
 
 install() {
-    inst_multiple pbsmap cat mkdir mount sleep blkid grep
+    inst "$(program)" /usr/bin/pbsmap
+    inst_multiple cat mkdir mount sleep blkid grep
     inst_simple "$moddir/boot.sh" /lib/pbsmap/boot.sh
     inst_script "$moddir/pbsmap-boot" /sbin/pbsmap-boot
     inst_hook cmdline 80 "$moddir/cmdline.sh"
