@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 import vm
-from lib import GOLDEN, KEYS, SUMS
+from lib import GOLDEN, KEYS, SUMS, mkstore, tool
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(300)]
 
@@ -25,7 +25,8 @@ def guest():
         (folder / 'empty').write_bytes(bytes(40 << 20))
         g = vm.Guest(folder, [folder / 'store', folder / 'empty'],
                      f'pbsmap.repository=/store pbsmap.snapshot=vm/100/{T1} pbsmap.archive=drive-scsi1.img pbsmap.target=/dev/vdb', more='mount -t ext4 -o ro /dev/vda /store',
-                     extra=[*vm.boot_files(), ('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
+                     load=(*vm.MODULES, 'dm_mod'),
+                     extra=[*vm.boot_files(), ('bin/dmset', pathlib.Path(tool('dmset')).read_bytes()), ('tree.sha256', (GOLDEN / 'tree.sha256').read_text()),
                             ('none.json', (KEYS / 'none.json').read_text())])
         try:
             yield g
@@ -90,6 +91,29 @@ def test_restores_to_an_empty_disk(guest):
     assert 'vdb1' in guest.run('cat /proc/partitions')
 
 
+def test_device_mapper_holds_a_partition(guest, mapped):
+    mapped(f'vm/100/{T1} drive-scsi0.img')
+    guest.run('echo "0 1024 linear /dev/loop0p1 0" | dmset ro above')
+    try:
+        rc, text = guest.status('pbsmap unmap /dev/loop0')
+        assert rc == 3 and '/dev/loop0p1 is held by dm-0 (above)' in text, text
+    finally:
+        guest.run('dmset rm above')
+
+
+def test_restores_to_a_disk_that_fails(guest):
+    """It can be written but in one place, which is named; and it is not restored to behind its user's back."""
+    guest.run('printf "0 16384 linear /dev/vdb 0\\n16384 8 error\\n16392 57344 linear /dev/vdb 16392\\n" | dmset rw failing')
+    restore = f'pbsmap restore --yes --repository /store vm/100/{T1} drive-scsi0.img'
+    try:
+        rc, text = guest.status(f'{restore} /dev/vdb', 120)
+        assert rc == 3 and 'failing' in text, text
+        rc, text = guest.status(f'{restore} /dev/failing', 120)
+        assert rc == 1 and '/dev/failing: cannot write at offset 8388608: I/O error; ' in text, (rc, text)
+    finally:
+        guest.run('dmset rm failing')
+
+
 def test_serves_the_root_and_is_not_killed(guest, mapped):
     mapped(f'--storage-daemon vm/100/{T1} drive-scsi1.img')
     pid = guest.run('cat /run/pbs-loopdev/*.pid').strip()
@@ -142,3 +166,23 @@ def test_boot_script_restores_and_says_what_failed(guest):
     assert guest.run('head -c 8388608 /dev/vdb | sha256sum').split()[0] == SUMS['mbr.img']
     assert 'panic: pbsmap: map failed, status 1' in boot('drive-scsi1', 'drive-none', 1)
     assert 'panic: pbsmap: a shell' in boot('$', ' pbsmap.action=shell', 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_slow_line_is_not_flooded(tmp_path):
+    """4 GiB of zeros, the console at 9600 baud: about 4 s of its time at most."""
+    if why := vm.lacking():
+        pytest.skip(why)
+    size = 4 << 30
+    for name in 'zeros', 'target':
+        with open(tmp_path / name, 'wb') as f:
+            f.truncate(size)
+    mkstore(tmp_path / 'st', f'vm/100/{T1}', f'drive-scsi0.img={tmp_path / "zeros"}')
+    vm.store_disk(tmp_path / 'store', tmp_path / 'st')
+    with vm.Guest(tmp_path, [tmp_path / 'store', tmp_path / 'target'], more='mount -t ext4 -o ro /dev/vda /store') as g:
+        g.run('stty 9600 </dev/ttyS0')
+        before = g.bytes
+        rc, text = g.dialog(f'pbsmap restore --repository /store vm/100/{T1} drive-scsi0.img /dev/vdb', [], 600)
+        assert rc == 0 and '4.0 GiB' in text, text
+        assert 100 < g.bytes - before < 4096, text

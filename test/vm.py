@@ -20,7 +20,7 @@ from lib import PBSMAP, ROOT, gpt_image, mixed
 
 KERNEL = ROOT / 'build' / 'qemu'
 BUSYBOX = shutil.which('busybox') or '/bin/busybox'
-BOOT_SECONDS = 60                       # it takes 5; the machine may be busy
+BOOT_SECONDS = 180                      # it takes 5; the machine may be busy
 
 
 def needs_interpreter(elf):
