@@ -181,7 +181,7 @@ check-qemu:
 	@$(MAKE) all tools
 	BUILD=$B $(pytest) -m 'qemu and not slow' test
 check-slow:
-	$(need) $(build) tools test root
+	$(need) $(build) tools test root $(if $(shell command -v apt-get),qemu debian)
 	@$(MAKE) all tests
 	BUILD=$B $(pytest) -m 'slow or qemu' test
 san:

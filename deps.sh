@@ -9,6 +9,7 @@
 #					into DIR/NAME
 #	deps.sh kernel DIR		unpacks Debian's kernel of this machine into
 #					DIR, with the modules that tests want
+#	deps.sh tree DIR PACKAGE...	makes DIR a Debian with these packages
 #	deps.sh cross DIR ARCH CPU	makes DIR/cc, a compiler for musl on
 #					another architecture (arm64 aarch64)
 #
@@ -49,6 +50,7 @@ packages()
 			    busybox-static systemd ;;
 	apt-get:root)	echo iproute2 util-linux mount fdisk e2fsprogs strace procps fuse3 acl tar ;;
 	apt-get:qemu)	echo qemu-system-x86 busybox-static e2fsprogs ;;
+	apt-get:debian)	echo mmdebstrap ;;
 	apt-get:demo)	echo mount util-linux coreutils ;;
 	apt-get:arm64)	echo gcc-aarch64-linux-gnu qemu-user-static ;;
 	apk:build)	echo make gcc musl-dev linux-headers pkgconf \
@@ -148,6 +150,7 @@ present()
 		    { ! command -v apt-get >/dev/null || commands systemd-analyze; } ;;
 	arm64)	commands aarch64-linux-gnu-gcc qemu-aarch64-static ;;
 	qemu)	commands qemu-system-x86_64 busybox mkfs.ext4 ;;
+	debian)	commands mmdebstrap ;;
 	demo)	commands mount blockdev sha256sum ;;
 	root)	commands ip losetup mount sfdisk mkfs.ext4 strace ps fusermount3 getfacl tar ;;
 	*)	die "no such group: $1" ;;
@@ -277,6 +280,24 @@ kernel()
 	echo "$*" >"$top/done"
 }
 
+# A small Debian with these packages, from where the system has its own.
+debian_tree()
+{
+	top=$1
+	shift
+	lists()
+	{
+		# shellcheck disable=SC2016 # apt's own variables
+		apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+		    'Created-By: Packages' 'Origin: Debian'
+	}
+	[ -n "$(lists)" ] || apt-get -qq update || true
+	[ -n "$(lists)" ] || die "apt knows no packages of Debian"
+	lists | mmdebstrap --quiet --variant=apt --mode=root --aptopt='APT::Install-Recommends "false"' \
+	    --aptopt='Acquire::Languages "none"' --include="$(echo "$*" | tr ' ' ,)" '' "$top" - >&2 ||
+	    die "mmdebstrap has made no $top"
+}
+
 # A musl compiler for another architecture out of the distribution's glibc one
 # for it: musl's package and the kernel headers of that architecture, unpacked.
 cross()
@@ -303,7 +324,7 @@ cross()
 	chmod +x "$top/cc"
 }
 
-[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME... | kernel DIR | cross DIR ARCH CPU"
+[ $# -ge 2 ] || die "usage: deps.sh install|need|present GROUP... | source DIR NAME... | kernel DIR | cross DIR ARCH CPU | tree DIR PACKAGE..."
 what=$1
 shift
 case $what in
@@ -313,5 +334,6 @@ need)	need "$@" ;;
 source)	source_packages "$@" ;;
 kernel)	kernel "$@" ;;
 cross)	cross "$@" ;;
+tree)	debian_tree "$@" ;;
 *)	die "no such action: $what" ;;
 esac
