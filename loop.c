@@ -27,6 +27,7 @@
 
 #define LOOP_MAJOR 7
 #define CONTROL_MINOR 237
+#define READ_AHEAD (128u << 10)		/* the kernel's own, bytes */
 #define TRIES 100			/* for a free device; with naps about 4 s */
 #define NR_MAX ((1 << 20) - 1)		/* minor numbers have 20 bits */
 
@@ -257,6 +258,13 @@ try_free(int control, int file, const struct loop_conf *c, struct loop *l, struc
 	return rc == -EBUSY ? -EAGAIN : rc;
 }
 
+/* A loop device keeps it beyond its file: neither the one before shall count nor ours for the next. */
+static void
+set_read_ahead(int fd, unsigned bytes)
+{
+	ioctl(fd, BLKRASET, (unsigned long)(bytes ? bytes : READ_AHEAD) / 512);
+}
+
 int
 loop_attach(const struct loop_conf *c, struct loop *l, struct err *e)
 {
@@ -277,8 +285,8 @@ loop_attach(const struct loop_conf *c, struct loop *l, struct err *e)
 		nap(i < 50 ? i : 50);
 	}
 	/* Only speed: a failure is no reason to stop. */
-	if (rc == 0 && c->read_ahead != 0)
-		ioctl(l->fd, BLKRASET, (unsigned long)c->read_ahead / 512);
+	if (rc == 0)
+		set_read_ahead(l->fd, c->read_ahead);
 	if (rc < 0)
 		l->nr = -1;
 	if (control >= 0)
@@ -430,6 +438,7 @@ loop_detach(struct loop *l, int timeout_ms, struct err *e)
 	char old[4096], now[4096];
 	int rc = loop_backing(l->nr, old, sizeof old), waited = 0;
 
+	set_read_ahead(l->fd, 0);
 	while (rc == 0 && ioctl(l->fd, LOOP_CLR_FD, 0) != 0) {
 		rc = -errno;
 		/* Kernels that know no autoclear here. */

@@ -22,7 +22,7 @@ struct loop_conf {
 	const char *backing;		/* path of the file, opened read-only */
 	unsigned block_size;		/* logical sector size: 512 or 4096 */
 	int direct;			/* LO_FLAGS_DIRECT_IO: the file is not cached a second time */
-	unsigned read_ahead;		/* bytes, BLKRASET; 0: leave the kernel's */
+	unsigned read_ahead;		/* bytes, BLKRASET; 0: the kernel's own */
 };
 
 /* Takes a free device (races retried), attaches read-only with partition scan. LOOP_CONFIGURE, else SET_FD + SET_STATUS64. Makes the node
