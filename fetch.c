@@ -55,6 +55,7 @@ struct fetch {
 	uint8_t said[16][32];		/* digests complained of, so that a retry is no second line */
 	unsigned said_next;
 	int late;			/* how often read-ahead came too late: see judge() */
+	int fresh;			/* loads whose `fresh` is set */
 	struct fetch_stats stats;
 };
 
@@ -184,6 +185,7 @@ start(struct fetch *f, const struct chunk_want *want, uint64_t offset, int ahead
 	l->offset = offset;
 	l->tries = 0;
 	l->fresh = !ahead;
+	f->fresh += l->fresh;
 	f->stats.asked++;
 	f->stats.ahead += ahead != 0;
 	ask(l);
@@ -212,11 +214,14 @@ wait_pending(struct fetch *f, struct fetch_wait *w)
 }
 
 /* A reader has come to what was read ahead. Where he often finds it still on its way to us the source is far, and more
- * must be on the way at once: read-ahead gets more of the cache, until long after it was late for the last time. */
+ * must be on the way at once: read-ahead gets more of the cache, until long after it was late for the last time. Not while
+ * others want what was not read ahead: they go first, which makes it late, and need the room. */
 static void
 judge(struct fetch *f, int late)
 {
-	if (!late)
+	if (f->fresh)
+		f->late -= f->late < LATE_COUNTS ? f->late : LATE_COUNTS;
+	else if (!late)
 		f->late -= f->late > 0;
 	else if ((f->late += LATE_COUNTS) > LATE_MANY)
 		f->late = LATE_LONG;
@@ -388,6 +393,7 @@ finish(struct fetch *f, struct load *l)
 		complain(f, l);
 		cache_drop(&f->cache, s);
 	}
+	f->fresh -= l->fresh;
 	l->slot = NULL;
 	l->next = f->idle;
 	f->idle = l;

@@ -223,34 +223,49 @@ follow(uint64_t c, int n, int late)
 	}
 }
 
-/* How many chunks can be read ahead now; they are, and read. */
+/* How many chunks, from c on and none of them there, can be read ahead now; they are, and read. */
 static int
-room_ahead(void)
+room_ahead(uint64_t c)
 {
 	struct reader r;
 	int n, i;
 
-	for (n = 0; n < 8 && ahead(32 + (uint64_t)n); n++)
+	for (n = 0; n < 8 && ahead(c + (uint64_t)n); n++)
 		;
-	for (i = 0; i < n; i++)
+	check_int(fake.count, n);
+	for (i = 0; i < n && fake.count; i++)
 		fake_answer(&fake, 0, 0);
 	turn(n);
 	for (i = 0; i < n; i++)
-		check(get(&r, 32 + (uint64_t)i));
+		check(get(&r, c + (uint64_t)i));
 	return n;
 }
 
-/* Of 8 slots read-ahead gets 4; where it often comes too late 6, until it has not done so for long. */
+/* Of 8 slots read-ahead gets 4; where it often comes too late 6, until it has not done so for long, or others want the room. */
 static void
 test_far_source(void)
 {
+	struct reader other, r;
+	uint64_t i;
+
 	setup(8, 12);
 	follow(0, LATE_MANY / LATE_COUNTS, 1);
-	check_int(room_ahead(), 4);
+	check_int(room_ahead(20), 4);
 	follow(16, 1, 1);
-	check_int(room_ahead(), 6);
+	check_int(room_ahead(28), 6);
 	follow(0, LATE_LONG - LATE_MANY - 6, 0);
-	check_int(room_ahead(), 4);
+	check_int(room_ahead(20), 4);
+	follow(12, 2, 1);
+	check_int(room_ahead(28), 6);
+	check(!get(&other, 39));
+	for (i = 0; i < LATE_LONG / LATE_COUNTS; i++) {
+		check(ahead(i % 10) && !get(&r, i % 10));
+		fake_answer(&fake, fake.count - 1, 0);
+		settle(&r);
+	}
+	fake_answer(&fake, 0, 0);
+	settle(&other);
+	check_int(room_ahead(20), 4);
 	teardown();
 }
 
