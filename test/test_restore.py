@@ -321,7 +321,7 @@ def test_the_name_of_another_disk(place):
         name, log = place.dir / 'name', place.dir / 'log'
         name.symlink_to(dev)
         (place.dir / 'next').symlink_to(other)
-        p = subprocess.Popen(['strace', '-qq', '-o', log, '-e', 'trace=open,openat', '-P', name, '-e', 'inject=open,openat:delay_enter=1500000',
+        p = subprocess.Popen(['strace', '-qq', '-o', log, '-e', 'trace=open,openat', '-P', name, '-e', 'inject=open,openat:delay_enter=800000',
                               PBSMAP, 'restore', '--repository', STORE, SNAP, DISK, name], stderr=subprocess.PIPE, env=place.env())
         # While it stands in its exclusive opening.
         assert wait_for(lambda: log.exists() and 'O_EXCL' in log.read_text())
