@@ -45,9 +45,13 @@ zstd_o := $(patsubst $(ZSTD_SRC)/%,$L/zstd/%.o,$(wildcard \
 	debug.c entropy_common.c error_private.c fse_decompress.c zstd_common.c xxhash.c)))
 $(zstd_o): $L/zstd/%.o: $(ZSTD_SRC)/%
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS) $(CFLAGS) -O2 -DZSTD_LEGACY_SUPPORT=0 -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT \
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(zstd_flags) -DZSTD_LEGACY_SUPPORT=0 -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT \
 	    -DHUF_FORCE_DECOMPRESS_X1 -DXXH_NAMESPACE=ZSTD_ \
 	    -DZSTDLIB_VISIBLE= -DZSTD_STRIP_ERROR_STRINGS -c -o $@ $<
+zstd_flags = -O2
+# What is done once a frame or a table needs no speed, nor a second copy for BMI2.
+$L/zstd/lib/common/fse_decompress.c.o $L/zstd/lib/common/entropy_common.c.o: zstd_flags = -DDYNAMIC_BMI2=0
+$L/zstd/lib/decompress/zstd_decompress.c.o $L/zstd/lib/decompress/zstd_ddict.c.o: zstd_flags =
 $L/libzstd.a: $(zstd_o)
 
 # libfuse: the low-level interface alone.  Without IGNORE_MTAB it would run
