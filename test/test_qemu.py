@@ -168,6 +168,19 @@ def test_boot_script_restores_and_says_what_failed(guest):
     assert 'panic: pbsmap: a shell' in boot('$', ' pbsmap.action=shell', 0)
 
 
+def test_asks_over_a_slow_line(guest):
+    """rescue on the serial console, typed into at 1200 baud."""
+    steps = [('Repository', '/store'), ('Namespace', ''), ('Group', 'vm/100'), ('Snapshot', T1), ('Archive', 'drive-scsi1'),
+             ('What shall be done', '1')]
+    try:
+        rc, text = guest.dialog('pbsmap rescue', [(rf'{q}[^\n]*: $', f'{a}\n') for q, a in steps], baud=1200)
+        assert rc == 0 and '/dev/loop0\n' in text, text
+        assert f'pbsmap map --repository /store vm/100/{T1} drive-scsi1.img' in text, text
+        assert guest.run('sha256sum /dev/loop0', 120).split()[0] == SUMS['mbr.img']
+    finally:
+        guest.run('pbsmap unmap /dev/loop0')
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_slow_line_is_not_flooded(tmp_path):
