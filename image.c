@@ -347,6 +347,20 @@ image_read(struct image *m, uint64_t offset, uint32_t len, void *tag)
 		note(m, index_find(x, offset), index_find(x, offset + len - 1), len);
 }
 
+void
+image_soon(struct image *m, uint64_t offset)
+{
+	const struct index *x = m->conf.index;
+	struct chunk_want want;
+	uint64_t c;
+
+	if (m->ahead.max == 0 || offset >= x->size)
+		return;
+	c = index_find(x, offset);
+	index_chunk(x, c, &want);
+	fetch_ahead(m->conf.fetch, &want, index_start(x, c));
+}
+
 int
 image_peek(struct image *m, uint64_t offset, void *buf, uint32_t len, struct fetch_wait *w)
 {

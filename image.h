@@ -31,6 +31,8 @@ void image_free(struct image *m);
  * before this returns. Not while image_full(). */
 void image_read(struct image *m, uint64_t offset, uint32_t len, void *tag);
 int image_full(const struct image *m);
+/* This byte is about to be read: its chunk is read ahead, when there is room. */
+void image_soon(struct image *m, uint64_t offset);
 
 /* The first bytes at offset (len, below 2^31, is not 0), as far as they lie in one chunk that is there: their number. 0: w->ready(),
  * set by the caller, will be called once (or fetch_cancel() it). -EIO after image_end(). */

@@ -23,6 +23,7 @@
 #define OPS_MAX 256			/* requests that wait for chunks of metadata, at most */
 #define COUNTED_MAX (1u << 16)		/* hard links that are counted */
 #define PARENTS_MAX (1u << 18)		/* directories whose place is remembered: 4 MiB */
+#define SOON 8				/* children of a directory that are fetched ahead of the one that is listed */
 #define TOLD_MAX 256			/* places of damage that are logged */
 
 /* ---- what is known of a node ---- */
@@ -211,12 +212,17 @@ add_child(struct op *op, struct pxar *p, char *out, size_t *len)
 	struct pxar_child c;
 	struct pxar_stat px;
 	char name[PXAR_NAME];
+	uint64_t i;
 	int rc;
 
 	if (op->off < 2) {
 		ent.attr.st_mode = S_IFDIR;
 		return add(op, out, len, op->off ? ".." : ".", &ent);
 	}
+	/* Large children lie chunks apart: each would be waited for. */
+	for (i = op->off > 2 ? op->off + SOON : 2; i < op->off + SOON + 1; i++)
+		if (i - 2 < op->dir->d.count)
+			image_soon(op->fs->conf.image[0], op->dir->row[i - 2].start);
 	if ((rc = pxdir_child(op->dir, op->off - 2, &c)) == 0)
 		rc = pxar_name(p, &c, name);
 	if (rc == -EBADMSG || rc == -EIO) {	/* not even a name */
