@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -15,7 +16,7 @@ import pytest
 from lib import BUSY, DAMAGED, DONE, FAIL, GOLDEN, PBSMAP, T1, USAGE, Place, place, wait_for  # noqa: F401
 from mkpxar import Archive
 from server import Server
-from test_mount import ALL, TREE, compare, describe, options, rechunk, walk
+from test_mount import ALL, TREE, compare, describe, mount, options, rechunk, walk
 
 pytestmark = pytest.mark.root
 
@@ -260,6 +261,34 @@ def test_through_tar(place, disk, which):
     untar(data, disk / 'out')
     tree = [e for e in TREE if not stat.S_ISSOCK(int(e['mode'], 8))]
     compare(disk / 'out', tree)
+
+
+def acl_text(xattrs):
+    """What getfacl prints, from the attributes' bytes."""
+    lines = []
+    for name, prefix in (('system.posix_acl_access', ''), ('system.posix_acl_default', 'default:')):
+        for tag, perm, number in struct.iter_unpack('<HHI', bytes.fromhex(xattrs.get(name, ''))[4:]):
+            kind = {1: 'user:', 2: f'user:{number}', 4: 'group:', 8: f'group:{number}', 16: 'mask:', 32: 'other:'}[tag]
+            lines.append(prefix + kind + ':' + ''.join(c if perm & b else '-' for c, b in zip('rwx', (4, 2, 1))))
+    return lines
+
+
+@pytest.mark.parametrize('which', ALL)
+def test_getfacl(place, disk, which):
+    """As people see them: mounted, restored, and through tar."""
+    snapshot, key = ALL[which]
+    want = {e['path']: acl_text(e['xattrs']) for e in TREE if any('posix_acl' in n for n in e.get('xattrs', ()))}
+    assert len(want) == 2
+    restore(place, GOLDEN / 'store', snapshot, disk / 'out', key=key)
+    untar(tar(place, GOLDEN / 'store', snapshot, key=key)[0], disk / 'tar')
+    with mount(place, GOLDEN / 'store', snapshot, key=key) as m:
+        for base in (m.at, disk / 'out', disk / 'tar'):
+            for path, lines in want.items():
+                got = subprocess.run(['getfacl', '-cnpE', base / path], capture_output=True, text=True, check=True).stdout.split()
+                # Without a default ACL of its own getfacl shows no access entries that are the mode's.
+                assert [n for n in got if n.startswith('default:')] == [n for n in lines if n.startswith('default:')]
+                if not lines[0].startswith('default:'):
+                    assert [n for n in got if not n.startswith('default:')] == [n for n in lines if not n.startswith('default:')]
 
 
 def test_tar_of_what_the_old_header_has_no_room_for(place, disk):

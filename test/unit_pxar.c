@@ -150,6 +150,53 @@ test_links_are_counted_once(void)
 	pxlinks_free(&l);
 }
 
+/* Two rows of a table change places: who meets one of them where it cannot be knows that this is no tree. */
+static void
+test_no_tree(void)
+{
+	uint8_t row[24], *root, *leaf;
+	struct pxar_child c;
+	struct pxar_dir d;
+	char name[16];
+	int i, rc, bad = 0, found = 0;
+
+	load("every");
+	pxar_open(&px);
+	check_int(pxar_dir(&px, at("dir", 0).id, &d), 0);
+	root = mem.data + d.goodbye + 16;
+	leaf = root + 24 * 20;
+	memcpy(row, root, 24);
+	memcpy(root, leaf, 24);
+	memcpy(leaf, row, 24);
+	for (i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		rc = pxar_find(&px, &d, name, &c);
+		bad += rc == -EBADMSG;
+		found += rc == 0;
+	}
+	check(bad > 0 && found > 0);
+	/* A row that makes no sense hides itself alone. */
+	memcpy(leaf, root, 24);
+	memcpy(root, row, 24);
+	memset(root + 8, 0xff, 16);
+	for (i = found = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		found += pxar_find(&px, &d, name, &c) == 0;
+	}
+	check(found >= 19);
+	free(mem.data);
+}
+
+static void
+test_directories_have_one_place(void)
+{
+	struct pxlinks l;
+
+	check_int(pxlinks_init(&l, 64), 0);
+	check(pxlinks_only(&l, 9, 5) && pxlinks_only(&l, 9, 5) && !pxlinks_only(&l, 9, 6) && pxlinks_only(&l, 11, 6));
+	pxlinks_free(&l);
+}
+
 /* ---- attributes ---- */
 
 static int
@@ -313,6 +360,8 @@ main(void)
 	run(test_split);
 	run(test_directory_in_order);
 	run(test_links_are_counted_once);
+	run(test_no_tree);
+	run(test_directories_have_one_place);
 	run(test_attributes);
 	run(test_every_read_fails_once);
 	run(test_every_length);
