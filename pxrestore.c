@@ -3,18 +3,17 @@
  * told at the end.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "pxextract.h"
 #include "pxrestore.h"
+#include "start.h"
 
 static uint8_t piece[PXOUT_PIECE];
 
@@ -50,24 +49,6 @@ pxout_link(struct pxout *x, const struct pxwalk_entry *ent, char out[PXAR_TARGET
 	return n == 0 || (strncmp(out, x->base, n) == 0 && (out[n] == '/' || out[n] == 0));
 }
 
-/* Waits until the rate allows more; -EINTR when it is ended meanwhile. */
-static int
-keep_pace(struct pxout *x)
-{
-	struct pollfd stop = { .fd = x->view.stop, .events = POLLIN };
-	struct fetch_stats st;
-	int wait;
-
-	do {
-		fetch_stats(x->view.fetch, &st);
-		wait = pace_wait(&x->pace, st.raw, clock_ms());
-		progress_tick(&x->progress);
-		if (wait > 0 && poll(&stop, 1, wait) > 0)
-			return -EINTR;
-	} while (wait > 0);
-	return 0;
-}
-
 /* The data of a file is there up to `upto`, of which the last n bytes are new. */
 static void
 count(struct pxout *x, const struct pxar_stat *st, uint64_t upto, uint32_t n)
@@ -91,7 +72,7 @@ pxout_data(struct pxout *x, const struct pxar_stat *st, int (*fn)(void *, const 
 
 	for (at = 0; rc == 0 && at < st->size; at += n) {
 		n = st->size - at < PXOUT_PIECE ? (uint32_t)(st->size - at) : PXOUT_PIECE;
-		if ((rc = keep_pace(x)) == 0 && (rc = p->read(p->ctx, st->payload, st->data + at, piece, n)) == 0)
+		if ((rc = start_pace(x->view.fetch, &x->pace, &x->progress, x->view.stop)) == 0 && (rc = p->read(p->ctx, st->payload, st->data + at, piece, n)) == 0)
 			rc = fn(ctx, piece, n);
 		count(x, st, at + n, n);
 	}

@@ -3,10 +3,12 @@
  * writes nothing.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "config.h"
 #include "log.h"
 #include "start.h"
@@ -117,4 +119,21 @@ start_table(struct start_reader *r, struct part_table *t)
 		t->count = 0;
 		t->sector = 512;
 	}
+}
+
+int
+start_pace(const struct fetch *f, struct pace *pace, struct progress *p, int stop)
+{
+	struct pollfd fd = { .fd = stop, .events = POLLIN };
+	struct fetch_stats st;
+	int wait;
+
+	do {
+		fetch_stats(f, &st);
+		wait = pace_wait(pace, st.raw, clock_ms());
+		progress_tick(p);
+		if (poll(&fd, 1, wait) > 0)
+			return -EINTR;
+	} while (wait > 0);
+	return 0;
 }

@@ -11,7 +11,9 @@
 #include "fetch.h"
 #include "index.h"
 #include "opt.h"
+#include "pace.h"
 #include "part.h"
+#include "progress.h"
 #include "snap.h"
 
 /* Bytes for verified chunks: as the user said, else by this machine's memory. */
@@ -35,5 +37,8 @@ struct start_reader {
 int start_read(void *ctx, uint64_t offset, void *buf, size_t len);
 /* The partitions of the image; when they cannot be read, none, and a warning. */
 void start_table(struct start_reader *r, struct part_table *t);
+
+/* Waits until the rate allows more, with p shown meanwhile; -EINTR when `stop` is readable. */
+int start_pace(const struct fetch *f, struct pace *pace, struct progress *p, int stop);
 
 #endif

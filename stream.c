@@ -11,7 +11,6 @@
 #include "config.h"
 #include "fetch.h"
 #include "image.h"
-#include "pace.h"
 #include "start.h"
 #include "stream.h"
 
@@ -74,24 +73,6 @@ wait_answer(struct stream *s, struct err *e)
 	return s->rc == 0 ? 0 : failed(s, e);
 }
 
-/* Waits until the rate allows more; returns -EINTR when it is ended meanwhile. */
-static int
-keep_pace(struct stream *s, struct pace *pace, struct err *e)
-{
-	struct pollfd p = { .fd = s->conf.stop, .events = POLLIN };
-	struct fetch_stats st;
-	int wait;
-
-	do {
-		fetch_stats(s->fetch, &st);
-		wait = pace_wait(pace, st.raw, clock_ms());
-		progress_tick(s->conf.progress);
-		if (poll(&p, 1, wait) > 0)
-			return err_set(e, ST_FAIL, -EINTR, "interrupted");
-	} while (wait > 0);
-	return 0;
-}
-
 int
 stream_run(struct stream *s, struct err *e)
 {
@@ -106,8 +87,8 @@ stream_run(struct stream *s, struct err *e)
 		c = index_find(x, offset);
 		end = c + 1 < x->count ? index_start(x, c + 1) : x->size;
 		end = end - offset > READ_MAX ? offset + READ_MAX : end;
-		if ((rc = keep_pace(s, &pace, e)) < 0)
-			break;
+		if ((rc = start_pace(s->fetch, &pace, p, s->conf.stop)) < 0)
+			return err_set(e, ST_FAIL, rc, "interrupted");
 		s->answered = 0;
 		image_read(s->image, offset, (uint32_t)(end - offset), s);
 		if ((rc = wait_answer(s, e)) == 0) {
