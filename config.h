@@ -77,6 +77,9 @@
 
 #define MOUNT_READ_AHEAD (4u << 20)	/* bytes; of a reader of a file in a mounted archive */
 
+/* The id, user and group, of processes that need no rights: one that nobody else has ("pbsm"). */
+#define PART_ID 0x7062736du
+
 #define TEARDOWN_MS 5000		/* until a device that is still held is left to autoclear */
 
 /* Sessions with a server (ms unless said). */
