@@ -129,7 +129,7 @@ daemon_protect(int lock)
 	if (fd >= 0)
 		close(fd);
 	/* What is locked under a limit would fail later, at an allocation. */
-	if (lock && (setrlimit(RLIMIT_MEMLOCK, &all) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0))
+	if (lock && (prlimit(0, RLIMIT_MEMLOCK, &all, NULL) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0))
 		say("memory is not locked: %s", strerror(errno));
 }
 
@@ -186,14 +186,11 @@ say_word(unsigned char st)
 	word = -1;
 }
 
-void
-daemon_detach(void)
+static void
+leave_terminal(void)
 {
 	int fd;
 
-	fflush(stdout);
-	if (word < 0)
-		return;			/* in the foreground */
 	setsid();
 	prctl(PR_SET_PDEATHSIG, 0);
 	signal(SIGHUP, SIG_IGN);
@@ -205,8 +202,38 @@ daemon_detach(void)
 	if (fd > 2)
 		close(fd);
 	close_inherited();
+}
+
+void
+daemon_detach(void)
+{
+	fflush(stdout);
+	if (word < 0)
+		return;			/* in the foreground */
+	leave_terminal();
 	log_detach();
 	say_word(ST_DONE);
+}
+
+void
+daemon_part(int stop)
+{
+	if (word >= 0)
+		close(word);
+	word = -1;
+	close(stop_pipe[0]);
+	stop_pipe[0] = stop;
+}
+
+void
+daemon_part_detach(void)
+{
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	leave_terminal();
+	close(stop_pipe[1]);
+	if (chdir("/") < 0)
+		note("/: %s", strerror(errno));
 }
 
 void

@@ -23,6 +23,11 @@ void daemon_detach(void);
 /* The child's word of failure; the parent exits with it. (Dying without a word is a failure too.) */
 void daemon_failed(enum status st);
 
+/* In a process that the child has forked, one of its parts: it has no word to say, and ends when `stop` is readable. */
+void daemon_part(int stop);
+/* The part lets go of the terminal and inherited descriptors, and signals are the first one's alone. */
+void daemon_part_detach(void);
+
 /* As if SIGTERM had come. From any thread. */
 void daemon_stop(void);
 

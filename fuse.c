@@ -2,8 +2,8 @@
  * One read-only file served by FUSE. The file is the root of its file system, mounted
  * on a regular file in /run. Knows nothing of servers, chunks or loop devices.
  *
- * No other program takes part: root's mount(2) needs no fusermount. The mount point is used relative
- * to the working directory, since absolute names mean something else after a switch_root.
+ * The monitor mounts it; it does so relative to the working directory, since absolute names mean something else
+ * after a switch_root.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -119,8 +119,7 @@ fuse_open(const struct fuse_conf *conf, struct err *e)
 		return NULL;
 	}
 	f->conf = *conf;
-	if (fusedev_open(&f->dev, conf->path, "ro,default_permissions,nosuid,nodev,subtype=pbsmap,fsname=pbsmap",
-	    &ops, f, e) < 0) {
+	if (fusedev_serve(&f->dev, conf->fd, &ops, f, e) < 0) {
 		fuse_close(f);
 		return NULL;
 	}

@@ -14,7 +14,7 @@
 struct fuse;
 
 struct fuse_conf {
-	const char *path;		/* the mount point, relative to the working directory; its last part names the file system */
+	int fd;				/* /dev/fuse, mounted; the file system's from fuse_open() on */
 	uint64_t size;			/* bytes of the file */
 	int64_t mtime;			/* epoch seconds */
 	int background;			/* requests that the kernel keeps in flight; 0: its own choice (12) */
@@ -32,7 +32,9 @@ struct fuse_conf {
 /* Is there a FUSE that can be used? Says what is missing. */
 int fuse_check(struct err *e);
 
-/* Mounts. Errors name what is missing. */
+/* What a file is mounted with. */
+#define FUSE_OPTIONS "ro,default_permissions,nosuid,nodev,subtype=pbsmap,fsname=pbsmap"
+
 struct fuse *fuse_open(const struct fuse_conf *conf, struct err *e);
 int fuse_fd(const struct fuse *f);
 /* Takes requests while there are some and `full` (ctx) says 0. Returns 0, or -ENODEV when the
@@ -44,7 +46,7 @@ void fuse_read_ahead(const char *path, unsigned kib);
 void fuse_read_ahead_dev(dev_t dev, unsigned kib);	/* the same, of a mount whose device is known: asks nobody */
 /* image.h's answer(). */
 void fuse_answer(void *tag, const struct iovec *iov, int n, int rc);
-/* Unmounts (lazily, so that it never waits) and frees. */
+/* Ends the session; who has mounted unmounts. */
 void fuse_close(struct fuse *f);
 
 #endif

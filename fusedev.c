@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "fuse.h"
@@ -87,16 +88,14 @@ fusedev_background(struct fuse_conn_info *conn, int background)
 	conn->congestion_threshold = (unsigned)background * 3 / 4;
 }
 
-int
-fusedev_open(struct fusedev *d, const char *path, const char *options, const struct fuse_lowlevel_ops *ops,
-    void *ctx, struct err *e)
+static int
+start_session(struct fusedev *d, const char *options, const struct fuse_lowlevel_ops *ops, void *ctx, struct err *e)
 {
-	char name[] = "pbsmap", dash_o[] = "-o", *text = strdup(options);
+	char name[] = "pbsmap", dash_o[] = "-o", *text = strdup(options ? options : "");
 	char *argv[] = { name, dash_o, text, NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+	struct fuse_args args = FUSE_ARGS_INIT(options ? 3 : 1, argv);
 
 	memset(d, 0, sizeof(*d));
-	d->path = path;
 	if (text == NULL)
 		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
 	fuse_set_log_func(log_fuse);
@@ -104,8 +103,18 @@ fusedev_open(struct fusedev *d, const char *path, const char *options, const str
 	d->session = fuse_session_new(&args, ops, sizeof(*ops), ctx);
 	fuse_opt_free_args(&args);
 	free(text);
-	if (d->session == NULL)
-		return err_set(e, ST_FAIL, -EINVAL, "cannot start a FUSE session: %s", last);
+	return d->session ? 0 : err_set(e, ST_FAIL, -EINVAL, "cannot start a FUSE session: %s", last);
+}
+
+int
+fusedev_mount(struct fusedev *d, const char *path, const char *options, struct err *e)
+{
+	static const struct fuse_lowlevel_ops none;
+	int rc = start_session(d, options, &none, NULL, e);
+
+	d->path = path;
+	if (rc < 0)
+		return rc;
 	errno = 0;
 	if (fuse_session_mount(d->session, path) < 0)
 		return err_set(e, ST_FAIL, -EIO, "cannot mount %s: %s", *path == '/' ? path : "the image's file",
@@ -114,6 +123,41 @@ fusedev_open(struct fusedev *d, const char *path, const char *options, const str
 	fcntl(fuse_session_fd(d->session), F_SETFL, O_NONBLOCK);
 	fcntl(fuse_session_fd(d->session), F_SETFD, FD_CLOEXEC);
 	return 0;
+}
+
+void
+fusedev_let_go(struct fusedev *d, int other)
+{
+	if (d->session)
+		dup2(other, fuse_session_fd(d->session));
+}
+
+static ssize_t
+io_writev(int fd, struct iovec *iov, int n, void *ctx)
+{
+	(void)ctx;
+	return writev(fd, iov, n);
+}
+
+static ssize_t
+io_read(int fd, void *buf, size_t len, void *ctx)
+{
+	(void)ctx;
+	return read(fd, buf, len);
+}
+
+int
+fusedev_serve(struct fusedev *d, int fd, const struct fuse_lowlevel_ops *ops, void *ctx, struct err *e)
+{
+	/* Only so does libfuse take a descriptor without opening other things first. */
+	static const struct fuse_custom_io io = { .writev = io_writev, .read = io_read };
+	int rc = start_session(d, NULL, ops, ctx, e);
+
+	if (rc == 0 && fuse_session_custom_io(d->session, &io, fd) != 0)
+		rc = err_set(e, ST_FAIL, -EINVAL, "cannot start a FUSE session: %s", last);
+	if (rc < 0)
+		close(fd);
+	return rc;
 }
 
 int
@@ -164,7 +208,8 @@ fusedev_close(struct fusedev *d)
 {
 	if (d->mounted && geteuid() != 0)
 		fuse_session_unmount(d->session);
-	else if (d->mounted && umount2(d->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL)
+	/* By force: whoever waits for an answer gets an error, also when the one that serves hangs. */
+	else if (d->mounted && umount2(d->path, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL)
 		say("cannot unmount %s: %s", d->path, strerror(errno));
 	if (d->session)
 		fuse_session_destroy(d->session);

@@ -19,9 +19,12 @@ struct fusedev {
 	int mounted;
 };
 
-/* Mounts on path with libfuse's options ("a,b=c"). fusedev_close() in any case. */
-int fusedev_open(struct fusedev *d, const char *path, const char *options, const struct fuse_lowlevel_ops *ops,
-    void *ctx, struct err *e);
+/* One process mounts, on path with libfuse's options ("a,b=c"); its session's descriptor is for the other. fusedev_close() in any case. */
+int fusedev_mount(struct fusedev *d, const char *path, const char *options, struct err *e);
+/* The other is gone: puts `other` in the descriptor's place, with which the connection ends. */
+void fusedev_let_go(struct fusedev *d, int other);
+/* The other serves at the descriptor, which is its from here on. fusedev_close() in any case. */
+int fusedev_serve(struct fusedev *d, int fd, const struct fuse_lowlevel_ops *ops, void *ctx, struct err *e);
 /* Takes requests while there are some and `full` (ctx) says 0. Returns 0, or -ENODEV when the
  * file system was unmounted or the connection aborted. */
 int fusedev_turn(struct fusedev *d, int (*full)(void *ctx), void *ctx);

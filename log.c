@@ -2,7 +2,8 @@
  * Lines for people: stderr while somebody is there, the system's log after
  * that.  Must not block the serving thread for long and must not depend on
  * a system log being there: in an initramfs it is not.  Each line is one
- * write, so lines of several threads do not mix.
+ * write, so lines of several threads do not mix.  A worker has neither: its
+ * monitor says what it has to say.
  */
 #include "log.h"
 
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "relay.h"
 
 /* Bytes: /dev/kmsg refuses longer ones (992 on older kernels). */
 enum { LINE_BYTES = 960 };
@@ -51,7 +53,9 @@ emit(int priority, const char *fmt, va_list ap)
 	size_t at, len;
 	int n;
 
-	if (__atomic_load_n(&detached, __ATOMIC_ACQUIRE))
+	if (relay_on())
+		n = 0;
+	else if (__atomic_load_n(&detached, __ATOMIC_ACQUIRE))
 		n = snprintf(line, sizeof(line), "<%d>pbsmap[%ld]: ", priority, (long)getpid());
 	else
 		n = snprintf(line, sizeof(line), "pbsmap: ");
@@ -59,6 +63,10 @@ emit(int priority, const char *fmt, va_list ap)
 	line[at] = '\0';
 	vsnprintf(line + at, sizeof(line) - at - 1, fmt, ap);
 	err_printable(line);
+	if (relay_on()) {
+		relay_log(priority == PRI_WARNING, line);
+		return;
+	}
 	len = strlen(line);
 	if (__atomic_load_n(&detached, __ATOMIC_ACQUIRE)) {
 		if (to_syslog(line, len) == 0)

@@ -1,7 +1,7 @@
 /*
- * The life of a mapping: prepare (nothing exists yet, everything is checked, the first chunk
- * read), publish (name, FUSE file, loop device), serve, and the way back in reverse order.
- * The one poll() loop is here: FUSE, finished chunks, the assignment thread, the abort pipe.
+ * The life of a mapping, as its monitor sees it: a worker (serve.c) finds out what there is and reads the first chunk; then
+ * the name, the FUSE file and the loop device are made; and on the way back they go in reverse order, also when the worker died.
+ * The poll() loop here waits for the worker, the assignment thread and the abort pipe.
  *
  * Whatever fails undoes what was done before it, and the exit status of the command says so.
  */
@@ -13,34 +13,27 @@
 #include <unistd.h>
 
 #include "assign.h"
-#include "bytes.h"
 #include "clock.h"
-#include "conf.h"
 #include "config.h"
 #include "daemon.h"
-#include "fetch.h"
 #include "fuse.h"
-#include "image.h"
+#include "fusedev.h"
 #include "log.h"
 #include "map.h"
+#include "monitor.h"
 #include "report.h"
 #include "run.h"
-#include "snap.h"
-#include "start.h"
+#include "serve.h"
 
-enum state { STARTING, SERVING, ENDING, ENDED };
+enum state { PREPARING, STARTING, SERVING, ENDING, ENDED };
 
 struct mapping {
 	const struct opts *o;
 	int stop;			/* the abort pipe */
-	struct snap snap;
-	struct archive archive;
-	struct fetch *fetch;
-	struct image *image;
-	struct fuse *fuse;
+	struct monitor mon;
+	struct fusedev fuse;
 	struct assign *assign;
-	struct part_table table;
-	uint64_t size;			/* of the device: padded to whole sectors */
+	struct chan_ready image;	/* what the worker has found */
 	int dirfd;			/* RUN_DIR, which is the working directory too */
 	int claimed;
 	char name[RUN_NAME];
@@ -49,112 +42,40 @@ struct mapping {
 	enum state state;
 	int assign_busy;
 	int check_again;		/* the file was closed while the thread was busy */
-	int fuse_gone;
 	int64_t deadline;		/* of ENDING, ms */
 	int rc;
 	struct err err;
 };
 
-/* ---- prepare ---- */
+/* ---- publish ---- */
 
+/* The name in RUN_DIR: all of it but the time is the user's own words. */
 static int
-prepare(struct mapping *m, struct err *e)
+make_name(struct mapping *m, struct err *e)
 {
-	const struct manifest_file *f;
-	struct start_reader r;
-	uint8_t byte;
+	char stored[256], archive[256];
+	enum archive_kind kind;
+	struct snapshot s;
 	int rc;
 
-	if (geteuid() != 0)
-		return err_set(e, ST_FAIL, -EPERM, "mapping needs root");
-	if ((rc = fuse_check(e)) < 0 ||
-	    (rc = snap_open(&m->snap, m->o, m->o->operand[0], e)) < 0 ||
-	    (rc = snap_find(&m->snap, m->o->operand[1], ARCHIVE_IMG, &f, e)) < 0 ||
-	    (rc = snap_unlock(&m->snap, m->o, f, e)) < 0 ||
-	    (rc = snap_index(&m->snap, f, &m->archive, e)) < 0)
+	if ((rc = monitor_snapshot(&m->mon, &s, e)) < 0 ||
+	    (rc = archive_parse(m->o->operand[1], stored, sizeof(stored), &kind, e)) < 0)
 		return rc;
-	conf_forget();
-	if (m->archive.index.size == 0)
-		return err_set(e, ST_FAIL, -EINVAL, "%s: the image is empty (0 bytes): nothing to map", f->name);
-	if ((m->fetch = start_fetch(m->o, &m->snap, m->archive.index.chunk_max, e)) == NULL)
-		return -ENOMEM;
-	r = (struct start_reader){ m->fetch, &m->archive.index, m->stop, { ST_FAIL, "" } };
-	if (start_read(&r, 0, &byte, 1) < 0) {
-		*e = r.err;
-		return -EIO;
-	}
-	start_table(&r, &m->table);
-	m->size = (m->archive.index.size + m->table.sector - 1) / m->table.sector * m->table.sector;
+	archive_print(stored, archive, sizeof(archive));
+	run_name(&m->mon.origin.repo, &s, archive, m->name);
+	snprintf(m->path, sizeof(m->path), "%s/%s", RUN_DIR, m->name);
 	return 0;
 }
 
-/* ---- publish ---- */
-
-static void
-fuse_read(void *ctx, uint64_t offset, uint32_t len, void *tag)
-{
-	struct mapping *m = ctx;
-
-	image_read(m->image, offset, len, tag);
-}
-
-static void
-fuse_interrupt(void *ctx, void *tag)
-{
-	struct mapping *m = ctx;
-
-	image_interrupt(m->image, tag);
-}
-
 static int
-fuse_full(void *ctx)
+check_image(struct mapping *m, struct err *e)
 {
-	struct mapping *m = ctx;
+	const struct chan_ready *r = &m->image;
 
-	return image_full(m->image);
-}
-
-/* Somebody closed the file; was it the loop device, detached by somebody else? */
-static void
-fuse_closed(void *ctx)
-{
-	struct mapping *m = ctx;
-
-	m->check_again = 1;
-}
-
-static int
-start_image(struct mapping *m, struct err *e)
-{
-	struct image_conf c = {
-		.fetch = m->fetch,
-		.index = &m->archive.index,
-		.size = m->size,
-		.timeout = m->o->timeout,
-		.ahead = m->o->no_ahead ? 0 : start_ahead(m->o, m->archive.index.chunk_max),
-		.answer = fuse_answer,
-	};
-
-	return (m->image = image_new(&c, e)) ? 0 : -ENOMEM;
-}
-
-static int
-start_fuse(struct mapping *m, struct err *e)
-{
-	struct fuse_conf c = {
-		.path = m->name,
-		.size = m->size,
-		.mtime = m->snap.name.time,
-		.background = m->o->no_background ? 0 : FUSE_BACKGROUND,
-		.no_async = m->o->no_async,
-		.read_max = m->o->no_large ? READ_SMALL : READ_MAX,
-		.read = fuse_read,
-		.interrupt = fuse_interrupt,
-		.closed = fuse_closed,
-		.ctx = m,
-	};
-
-	return (m->fuse = fuse_open(&c, e)) ? 0 : -EIO;
+	if (r->size == 0 || r->size > INT64_MAX || r->image_size > r->size || part_check(&m->image.table, r->size) < 0 ||
+	    r->size % r->table.sector || r->size - r->image_size >= r->table.sector)
+		return err_set(e, ST_FAIL, -EPROTO, "the worker process tells nonsense");
+	return 0;
 }
 
 static int
@@ -165,7 +86,7 @@ start_assign(struct mapping *m, struct err *e)
 		.name = m->name,
 		.direct = !m->o->no_direct,
 		.read_ahead = m->o->no_ahead ? 0 : LOOP_READ_AHEAD,
-		.table = &m->table,
+		.table = &m->image.table,
 	};
 
 	return (m->assign = assign_new(&c, e)) ? 0 : -ENOMEM;
@@ -181,12 +102,11 @@ begin(struct mapping *m, enum assign_task task)
 static int
 publish(struct mapping *m, struct err *e)
 {
-	char archive[256];
 	int rc;
 
-	archive_print(m->archive.file->name, archive, sizeof(archive));
-	run_name(&m->snap.origin.repo, &m->snap.name, archive, m->name);
-	snprintf(m->path, sizeof(m->path), "%s/%s", RUN_DIR, m->name);
+	m->image = m->mon.msg.ready;
+	if ((rc = check_image(m, e)) < 0 || (rc = make_name(m, e)) < 0)
+		return rc;
 	if ((m->dirfd = run_dir(1, e)) < 0)
 		return m->dirfd;
 	if (fchdir(m->dirfd) < 0)
@@ -194,8 +114,12 @@ publish(struct mapping *m, struct err *e)
 	if ((rc = run_claim(m->dirfd, m->name, e)) < 0)
 		return rc;
 	m->claimed = 1;
-	if ((rc = start_image(m, e)) < 0 || (rc = start_fuse(m, e)) < 0 || (rc = start_assign(m, e)) < 0)
+	if ((rc = fusedev_mount(&m->fuse, m->name, FUSE_OPTIONS, e)) < 0)
 		return rc;
+	monitor_answer(&m->mon, 0, fuse_session_fd(m->fuse.session));
+	if ((rc = monitor_jail(&m->mon, e)) < 0 || (rc = start_assign(m, e)) < 0)
+		return rc;
+	m->state = STARTING;
 	begin(m, ASSIGN_ATTACH);
 	return 0;
 }
@@ -208,14 +132,14 @@ end(struct mapping *m)
 {
 	if (m->state >= ENDING)
 		return;
-	if (m->state == STARTING && m->rc == 0) {
+	if (m->state < SERVING && m->rc == 0) {
 		m->rc = -EINTR;
 		err_set(&m->err, ST_FAIL, -EINTR, "interrupted");
 	}
-	m->state = ENDING;
+	m->state = m->assign ? ENDING : ENDED;
 	m->deadline = clock_ms() + TEARDOWN_MS;
-	image_end(m->image);
-	if (!m->assign_busy)
+	monitor_tell_end(&m->mon);
+	if (m->assign && !m->assign_busy)
 		begin(m, ASSIGN_DETACH);
 }
 
@@ -231,8 +155,8 @@ attached(struct mapping *m, int rc, const struct err *e)
 	if (m->state != STARTING)
 		return;
 	/* A mapping whose device nobody is told would only be in the way. */
-	rc = report_map(m->o, &(struct report_map){ m->name, m->loop.nr, m->archive.index.size, m->size,
-	    getpid(), &m->table });
+	rc = report_map(m->o, &(struct report_map){ m->name, m->loop.nr, m->image.image_size, m->image.size,
+	    getpid(), &m->image.table });
 	if (rc < 0) {
 		m->rc = err_set(&m->err, ST_FAIL, rc, "cannot write to stdout: %s", strerror(-rc));
 		end(m);
@@ -266,23 +190,46 @@ take_assign(struct mapping *m)
 		begin(m, ASSIGN_DETACH);
 }
 
+/* The worker is gone: nobody answers any more, and the kernel shall know. */
+static void
+lost(struct mapping *m)
+{
+	fusedev_let_go(&m->fuse, m->stop);
+	if (m->state == SERVING)
+		say("%s: ending the mapping", m->mon.err.text);
+	else if (m->state < SERVING && m->rc == 0) {
+		m->rc = -EIO;
+		m->err = m->mon.err;
+	}
+	end(m);
+}
+
+static void
+take_message(struct mapping *m)
+{
+	int kind = monitor_turn(&m->mon);
+
+	if (kind < 0)
+		lost(m);
+	else if (kind == CHAN_CLOSED)
+		m->check_again = 1;
+	else if (kind == CHAN_GONE && m->state > PREPARING) {
+		if (m->state < ENDING)
+			say("the FUSE connection was ended by somebody else: ending the mapping");
+		end(m);
+	} else if (kind == CHAN_READY && m->state == PREPARING && (m->rc = publish(m, &m->err)) < 0)
+		end(m);
+}
+
 static void
 turn(struct mapping *m, const struct pollfd *p)
 {
 	if (p[0].revents & POLLIN)
 		end(m);
-	if (p[1].revents) {
-		fetch_turn(m->fetch);
-		image_ahead(m->image);
-	}
+	if (p[1].revents && m->mon.chan >= 0)
+		take_message(m);
 	if (p[2].revents)
 		take_assign(m);
-	if (p[3].revents && fuse_turn(m->fuse, fuse_full) < 0) {
-		m->fuse_gone = 1;
-		if (m->state < ENDING)
-			say("the FUSE connection was ended by somebody else: ending the mapping");
-		end(m);
-	}
 	if (m->check_again && !m->assign_busy && m->state == SERVING) {
 		m->check_again = 0;
 		begin(m, ASSIGN_CHECK);
@@ -294,26 +241,17 @@ turn(struct mapping *m, const struct pollfd *p)
 }
 
 static void
-serve(struct mapping *m)
+watch(struct mapping *m)
 {
-	struct pollfd p[4] = {
-		{ .fd = m->stop, .events = POLLIN },
-		{ .fd = fetch_fd(m->fetch), .events = POLLIN },
-		{ .fd = assign_fd(m->assign), .events = POLLIN },
-		{ .fd = fuse_fd(m->fuse), .events = POLLIN },
-	};
-	int wait;
+	struct pollfd p[3] = { { .fd = m->stop, .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
 
 	while (m->state != ENDED) {
-		wait = image_expire(m->image);
-		if (m->state == ENDING) {
+		if (m->state == ENDING)
 			p[0].fd = -1;
-			wait = 100;
-		}
-		/* While all reads wait, new ones stay with the kernel. */
-		p[3].fd = m->fuse_gone || image_full(m->image) ? -1 : fuse_fd(m->fuse);
-		if (poll(p, 4, wait) < 0)
-			p[0].revents = p[1].revents = p[2].revents = p[3].revents = 0;
+		p[1].fd = m->mon.chan;
+		p[2].fd = m->assign ? assign_fd(m->assign) : -1;
+		if (poll(p, 3, m->state == ENDING ? 100 : -1) < 0)
+			p[0].revents = p[1].revents = p[2].revents = 0;
 		turn(m, p);
 	}
 }
@@ -323,25 +261,27 @@ serve(struct mapping *m)
 static void
 undo(struct mapping *m)
 {
-	if (m->fuse)
-		fuse_close(m->fuse);	/* also ends what the assignment thread may hang in */
+	fusedev_close(&m->fuse);	/* also ends what the assignment thread may hang in */
+	monitor_end(&m->mon);
 	if (m->assign)
 		assign_free(m->assign);
 	if (m->claimed)
 		run_release(m->dirfd, m->name);
 	if (m->dirfd >= 0)
 		close(m->dirfd);
-	/* A thread that reads from a disk that hangs is not waited for: the process's end frees the rest. */
-	if (m->fetch && !fetch_idle(m->fetch)) {
-		wipe(&m->snap.key, sizeof(m->snap.key));
-		return;
-	}
-	if (m->image)
-		image_free(m->image);
-	snap_close(&m->snap);
-	if (m->fetch)
-		fetch_free(m->fetch);
-	archive_free(&m->archive);
+}
+
+static int
+prepare(struct mapping *m, struct err *e)
+{
+	int rc;
+
+	if (geteuid() != 0)
+		return err_set(e, ST_FAIL, -EPERM, "mapping needs root");
+	/* Modules are loaded as long as that is allowed. */
+	if ((rc = fuse_check(e)) < 0 || (rc = loop_check(e)) < 0)
+		return rc;
+	return monitor_start(&m->mon, m->o, serve_image, e);
 }
 
 int
@@ -352,14 +292,14 @@ map_run(const struct opts *o)
 
 	memset(&m, 0, sizeof(m));
 	m.o = o;
-	m.dirfd = -1;
+	m.mon.chan = m.mon.stop = m.dirfd = -1;
 	m.loop.nr = m.loop.fd = -1;
 	m.err.status = ST_FAIL;
 	if ((st = daemon_start(o->verbose, &m.stop)) >= 0)
 		return st;
 	daemon_protect(o->storage_daemon);
-	if ((m.rc = prepare(&m, &m.err)) == 0 && (m.rc = publish(&m, &m.err)) == 0)
-		serve(&m);
+	if ((m.rc = prepare(&m, &m.err)) == 0)
+		watch(&m);
 	undo(&m);
 	if (m.rc == 0)
 		return ST_DONE;

@@ -1,6 +1,6 @@
 /*
- * The life of a mount: prepare (nothing exists yet; the archive is opened, its root read), mount,
- * serve, and the way back. The poll() loop is here: requests, finished chunks, the abort pipe.
+ * The life of a mount, as its monitor sees it: a worker (tree.c) opens the archive and reads its root; then it is mounted; and
+ * unmounted at the end, also when the worker died. The poll() loop here waits for the worker and the abort pipe.
  */
 #include <errno.h>
 #include <limits.h>
@@ -14,20 +14,22 @@
 #include "config.h"
 #include "daemon.h"
 #include "fuse.h"
+#include "fusedev.h"
 #include "log.h"
+#include "monitor.h"
 #include "mount.h"
 #include "mounts.h"
 #include "proc.h"
-#include "pxfs.h"
 #include "run.h"
+#include "tree.h"
 #include "view.h"
 
 struct mount {
 	const struct opts *o;
 	int stop;			/* the abort pipe */
-	struct view view;
-	struct pxfs *fs;
+	struct monitor mon;
 	struct fusedev dev;
+	int serving, ended;
 	char point[PATH_MAX];
 	char name[4096];		/* for people */
 	dev_t st_dev;			/* of the mount; 0: not known */
@@ -37,27 +39,9 @@ struct mount {
 
 /* ---- prepare ---- */
 
-/* The directory to show. */
-static int
-find_root(struct mount *m, uint64_t *root, struct err *e)
-{
-	const char *path = m->o->subdir ? m->o->subdir : "";
-	struct pxar_stat st;
-	int rc = pxar_path(&m->view.px, m->view.px.root, path, &st);
-
-	if (rc < 0)
-		return view_error(&m->view, rc, *path ? path : m->view.name, e);
-	if (!S_ISDIR(st.mode))
-		return err_set(e, ST_FAIL, -ENOTDIR, "--subdir: %s is no directory in %s", path, m->view.name);
-	*root = st.id;
-	return 0;
-}
-
 static int
 prepare(struct mount *m, struct err *e)
 {
-	struct pxfs_conf c = { .timeout = m->o->timeout, .background = FUSE_BACKGROUND };
-	char name[RUN_NAME];
 	struct stat st;
 	int rc;
 
@@ -66,16 +50,24 @@ prepare(struct mount *m, struct err *e)
 		return err_set(e, ST_FAIL, -errno, "%s: %s", m->o->operand[2], strerror(errno));
 	if (stat(m->point, &st) < 0 || !S_ISDIR(st.st_mode))
 		return err_set(e, ST_FAIL, -ENOTDIR, "%s is no directory", m->point);
-	if ((rc = fuse_check(e)) < 0 || (rc = view_open(&m->view, m->o, m->stop, fuse_answer, e)) < 0 ||
-	    (rc = find_root(m, &c.root, e)) < 0)
+	if ((rc = fuse_check(e)) < 0)
 		return rc;
-	run_name(&m->view.snap.origin.repo, &m->view.snap.name, m->view.name, name);
+	return monitor_start(&m->mon, m->o, serve_tree, e);
+}
+
+/* All of it but the time is the user's own words. */
+static int
+make_name(struct mount *m, struct err *e)
+{
+	char archive[256], name[RUN_NAME];
+	struct snapshot s;
+	int rc;
+
+	if ((rc = monitor_snapshot(&m->mon, &s, e)) < 0 || (rc = view_name(m->o->operand[1], archive, sizeof(archive), e)) < 0)
+		return rc;
+	run_name(&m->mon.origin.repo, &s, archive, name);
 	run_unescape(name, m->name, sizeof(m->name));
-	c.fetch = m->view.fetch;
-	c.image[0] = m->view.image[0];
-	c.image[1] = m->view.image[1];
-	c.px = m->view.px;
-	return (m->fs = pxfs_new(&c, e)) ? 0 : -ENOMEM;
+	return 0;
 }
 
 /* ---- mount ---- */
@@ -127,49 +119,62 @@ do_mount(struct mount *m, struct err *e)
 		strcat(options, m->o->mount_options);
 	}
 	strcat(options, ",ro");		/* last: whatever was said before */
-	if ((rc = fusedev_open(&m->dev, m->point, options, &pxfs_ops, m->fs, e)) < 0)
+	if ((rc = fusedev_mount(&m->dev, m->point, options, e)) < 0)
 		return rc;
 	proc_mounts(0, find_dev, m);
 	fuse_read_ahead_dev(m->st_dev, m->o->no_ahead ? 0 : MOUNT_READ_AHEAD >> 10);
 	return 0;
 }
 
-/* ---- serve ---- */
-
+/* The worker is ready. */
 static int
-wait_ms(struct mount *m)
+publish(struct mount *m, struct err *e)
 {
-	int best = pxfs_expire(m->fs), t, i;
+	int rc;
 
-	for (i = 0; i <= m->view.split; i++)
-		if ((t = image_expire(m->view.image[i])) >= 0 && (best < 0 || t < best))
-			best = t;
-	return best;
+	if ((rc = make_name(m, e)) < 0 || (rc = do_mount(m, e)) < 0)
+		return rc;
+	monitor_answer(&m->mon, 0, fuse_session_fd(m->dev.session));
+	fprintf(stderr, "Archive '%s' mounted on %s\n", m->name, m->point);
+	if (chdir("/") < 0)		/* so that nothing else is held */
+		note("/: %s", strerror(errno));
+	if ((rc = monitor_jail(&m->mon, e)) < 0)
+		return rc;
+	daemon_detach();
+	m->serving = 1;
+	return 0;
+}
+
+/* ---- its life ---- */
+
+static void
+turn(struct mount *m, const struct pollfd *p)
+{
+	int kind = p[1].revents ? monitor_turn(&m->mon) : 0;
+
+	m->ended = p[0].revents || kind < 0 || kind == CHAN_GONE;
+	if (kind < 0 && m->serving) {
+		say("%s: ending the mount", m->mon.err.text);
+	} else if (kind < 0) {
+		m->rc = kind;
+		m->err = m->mon.err;
+	} else if (kind == CHAN_READY && !m->serving) {
+		m->rc = publish(m, &m->err);
+		m->ended |= m->rc < 0;
+	} else if (m->ended && !m->serving) {
+		m->rc = err_set(&m->err, ST_FAIL, -EINTR, "interrupted");
+	}
 }
 
 static void
-serve(struct mount *m)
+watch(struct mount *m)
 {
-	struct pollfd p[3] = {
-		{ .fd = m->stop, .events = POLLIN },
-		{ .fd = fetch_fd(m->view.fetch), .events = POLLIN },
-		{ .fd = fuse_session_fd(m->dev.session), .events = POLLIN },
-	};
-	int fuse_fd = p[2].fd, i;
+	struct pollfd p[2] = { { .fd = m->stop, .events = POLLIN }, { .events = POLLIN } };
 
-	for (;;) {
-		p[2].fd = pxfs_full(m->fs) ? -1 : fuse_fd;
-		if (poll(p, 3, wait_ms(m)) < 0)
-			continue;
-		if (p[0].revents)
-			return;
-		if (p[1].revents) {
-			fetch_turn(m->view.fetch);
-			for (i = 0; i <= m->view.split; i++)
-				image_ahead(m->view.image[i]);
-		}
-		if (p[2].revents && fusedev_turn(&m->dev, pxfs_full, m->fs) < 0)
-			return;		/* unmounted, most likely */
+	while (!m->ended) {
+		p[1].fd = m->mon.chan;
+		if (poll(p, 2, -1) > 0)
+			turn(m, p);
 	}
 }
 
@@ -184,20 +189,14 @@ still_there(void *ctx, const struct proc_mount *pm)
 static void
 undo(struct mount *m)
 {
-	int i;
-
-	for (i = 0; i < 2; i++)
-		if (m->view.image[i])
-			image_end(m->view.image[i]);
-	if (m->fs)
-		pxfs_end(m->fs);
+	monitor_tell_end(&m->mon);
+	if (m->mon.chan < 0)
+		fusedev_let_go(&m->dev, m->stop);
 	/* Another one's mount may be in the place of what somebody has unmounted. */
 	if (m->dev.mounted && m->st_dev && proc_mounts(0, still_there, m) == 0)
 		m->dev.mounted = 0;
 	fusedev_close(&m->dev);
-	if (m->fs)
-		pxfs_free(m->fs);
-	view_close(&m->view);
+	monitor_end(&m->mon);
 }
 
 int
@@ -209,17 +208,14 @@ mount_run(const struct opts *o)
 	if (m == NULL)
 		return ST_FAIL;
 	m->o = o;
+	m->mon.chan = m->mon.stop = -1;
 	m->err.status = ST_FAIL;
 	if ((st = daemon_start(o->verbose, &m->stop)) >= 0) {
 		free(m);
 		return st;
 	}
-	if ((m->rc = prepare(m, &m->err)) == 0 && (m->rc = do_mount(m, &m->err)) == 0) {
-		fprintf(stderr, "Archive '%s' mounted on %s\n", m->name, m->point);
-		if (chdir("/") == 0)	/* so that nothing else is held */
-			daemon_detach();
-		serve(m);
-	}
+	if ((m->rc = prepare(m, &m->err)) == 0)
+		watch(m);
 	undo(m);
 	st = m->rc == 0 ? ST_DONE : (int)m->err.status;
 	if (m->rc < 0) {

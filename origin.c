@@ -59,8 +59,8 @@ set_parts(struct repo *r, const struct opts *o, int parts, int any, struct err *
 	return repo_parse(text, r, e);
 }
 
-int
-origin_name(struct origin *g, const struct opts *o, struct err *e)
+static int
+find_name(struct origin *g, const struct opts *o, struct err *e)
 {
 	char text[4200];
 	const char *ns = pick(o->ns, "PBS_NAMESPACE");
@@ -80,6 +80,23 @@ origin_name(struct origin *g, const struct opts *o, struct err *e)
 	if (n >= 0 && (rc = repo_parse(text, &g->repo, e)) < 0)
 		return rc;
 	return set_parts(&g->repo, o, parts, n >= 0, e);
+}
+
+static const struct origin *preset;
+
+void
+origin_preset(const struct origin *g)
+{
+	preset = g;
+}
+
+int
+origin_name(struct origin *g, const struct opts *o, struct err *e)
+{
+	if (preset == NULL)
+		return find_name(g, o, e);
+	*g = *preset;
+	return 0;
 }
 
 /* ---- servers ---- */

@@ -21,6 +21,9 @@ struct origin {
 /* The repository and namespace alone: nothing is read or asked. -EINVAL, ST_USAGE: what is missing. */
 int origin_name(struct origin *g, const struct opts *o, struct err *e);
 
+/* For a worker: its monitor has found this out, by what may be there but once (a descriptor). Borrowed. */
+void origin_preset(const struct origin *g);
+
 /* Both, and opens the source; a server is not spoken to yet. origin_close() in any case. */
 int origin_open(struct origin *g, const struct opts *o, struct err *e);
 void origin_close(struct origin *g);

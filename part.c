@@ -9,6 +9,7 @@
  */
 #include "part.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -428,4 +429,36 @@ part_scan(part_read rd, void *ctx, uint64_t size, struct part_table *t, struct e
 		t->sector = 512;
 	}
 	return rc < 0 ? rc : 0;
+}
+
+/* Control characters of ASCII and, behind 0xc2, of Unicode; no end is none of ours. */
+static int
+tame(char *s, size_t cap)
+{
+	unsigned char before = 0;
+
+	for (; cap && *s; s++, cap--) {
+		if ((unsigned char)*s < ' ' || *s == 0x7f || (before == 0xc2 && (unsigned char)*s < 0xa0))
+			*s = '?';
+		before = (unsigned char)*s;
+	}
+	return cap ? 0 : -EINVAL;
+}
+
+int
+part_check(struct part_table *t, uint64_t size)
+{
+	int i, rc = 0;
+
+	if ((t->sector != 512 && t->sector != 4096) || t->count < 0 || t->count > PARTS_MAX || (unsigned)t->kind > PART_GPT)
+		return -EINVAL;
+	for (i = 0; rc == 0 && i < t->count; i++) {
+		struct part *p = &t->part[i];
+
+		if (p->nr == 0 || p->nr > NR_MAX || p->start > size || p->size == 0 || p->size > size - p->start)
+			rc = -EINVAL;
+		else if ((rc = tame(p->type, sizeof p->type)) == 0)
+			rc = tame(p->name, sizeof p->name);
+	}
+	return rc;
 }

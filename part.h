@@ -35,6 +35,9 @@ typedef int (*part_read)(void *ctx, uint64_t offset, void *buf, size_t len);
 /* No table: 0 with kind PART_NONE. A read that fails: its errno. Hostile tables (loops, overlaps with the table's end, counts) are cut, not errors. */
 int part_scan(part_read rd, void *ctx, uint64_t size, struct part_table *t, struct err *e);
 
+/* A table that somebody else says he has found on a device of that many bytes: made harmless texts, and 0; or -EINVAL. */
+int part_check(struct part_table *t, uint64_t size);
+
 /* Makes the partitions known to the kernel for the attached loop device (fd, number) with BLKPG where it has not done so itself (EBUSY: it has),
  * and makes device nodes where nobody does. Blocks; not from the serving thread. */
 int part_add(int fd, int loop_nr, const struct part_table *t, struct err *e);

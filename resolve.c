@@ -22,8 +22,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker.h"
+#include "chan.h"
 #include "log.h"
 #include "thread.h"
 #include "wait.h"
@@ -37,13 +40,29 @@ static struct {
 	int n;
 } last = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-struct lookup {
-	atomic_int users;		/* 2: thread and asker */
-	int done;			/* eventfd: rc and list are there */
-	int rc, sys;			/* getaddrinfo()'s, and errno for EAI_SYSTEM */
-	struct addrinfo *list;
+struct question {
 	char host[256], port[8];
 };
+
+struct answer {
+	int rc, sys;			/* getaddrinfo()'s, and errno for EAI_SYSTEM */
+	int n;
+	struct addr addr[ADDRS_MAX];
+};
+
+struct lookup {
+	atomic_int users;		/* 2: thread and asker */
+	int done;			/* eventfd: the answer is there */
+	struct question q;
+	struct answer a;
+};
+
+/* A worker may not read the files that getaddrinfo() reads: a broker does. One question at a time. */
+static struct {
+	pthread_mutex_t lock;
+	int sock;			/* -1: there is none */
+	int no_conf;			/* the system has no resolv.conf */
+} broker = { .lock = PTHREAD_MUTEX_INITIALIZER, .sock = -1 };
 
 static int
 ask(const char *host, const char *port, int flags, struct addrinfo **list)
@@ -59,24 +78,8 @@ leave(struct lookup *l)
 {
 	if (atomic_fetch_sub(&l->users, 1) > 1)
 		return;
-	if (l->list)
-		freeaddrinfo(l->list);
 	close(l->done);
 	free(l);
-}
-
-static void *
-run(void *arg)
-{
-	struct lookup *l = arg;
-	uint64_t one = 1;
-
-	l->rc = ask(l->host, l->port, 0, &l->list);
-	l->sys = errno;
-	while (write(l->done, &one, sizeof one) < 0 && errno == EINTR)
-		;
-	leave(l);
-	return NULL;
 }
 
 static int
@@ -89,6 +92,74 @@ take(const struct addrinfo *ai, struct addr *out, int n)
 		out[n++].len = ai->ai_addrlen;
 	}
 	return n;
+}
+
+static void
+look_up_here(const struct question *q, struct answer *a)
+{
+	struct addrinfo *list;
+
+	memset(a, 0, sizeof *a);
+	a->rc = ask(q->host, q->port, 0, &list);
+	a->sys = errno;
+	if (a->rc == 0)
+		a->n = take(list, a->addr, 0);
+	if (list)
+		freeaddrinfo(list);
+}
+
+static void
+serve(void *ctx, int sock)
+{
+	struct question q;
+	struct answer a;
+	int n;
+
+	(void)ctx;
+	while ((n = chan_get(sock, &q, sizeof q, NULL)) >= 0) {
+		if (n != sizeof q || !memchr(q.host, 0, sizeof q.host) || !memchr(q.port, 0, sizeof q.port))
+			break;
+		look_up_here(&q, &a);
+		if (chan_put(sock, &a, sizeof a, -1))
+			break;
+	}
+}
+
+static void
+look_up_there(const struct question *q, struct answer *a)
+{
+	int rc;
+
+	pthread_mutex_lock(&broker.lock);
+	rc = chan_put(broker.sock, q, sizeof *q, -1);
+	if (rc == 0 && (rc = chan_get(broker.sock, a, sizeof *a, NULL)) != (int)sizeof *a && rc >= 0)
+		rc = -EPROTO;
+	pthread_mutex_unlock(&broker.lock);
+	if (rc < 0) {
+		a->rc = EAI_SYSTEM;
+		a->sys = -rc;
+	}
+	/* Strangers' answers went through there: nothing is taken on trust. */
+	a->n = a->rc || a->n < 0 ? 0 : a->n > ADDRS_MAX ? ADDRS_MAX : a->n;
+	for (rc = 0; rc < a->n; rc++)
+		if (a->addr[rc].len > sizeof a->addr[rc].sa)
+			a->n = 0;
+}
+
+static void *
+run(void *arg)
+{
+	struct lookup *l = arg;
+	uint64_t one = 1;
+
+	if (broker.sock < 0)
+		look_up_here(&l->q, &l->a);
+	else
+		look_up_there(&l->q, &l->a);
+	while (write(l->done, &one, sizeof one) < 0 && errno == EINTR)
+		;
+	leave(l);
+	return NULL;
 }
 
 static int
@@ -106,7 +177,7 @@ numeric(const char *host, const char *port, struct addr *out, int n)
 static int
 explain(const char *host, int gai, int sys, struct err *e)
 {
-	if (access("/etc/resolv.conf", F_OK))
+	if (broker.sock < 0 ? access("/etc/resolv.conf", F_OK) : broker.no_conf)
 		return err_set(e, ST_FAIL, -ENOENT, "cannot look up %s: this system has no /etc/resolv.conf; "
 		    "use a numeric address", host);
 	if (gai == EAI_NONAME)
@@ -131,8 +202,8 @@ lookup_new(const char *host, const char *port)
 		return NULL;
 	}
 	atomic_init(&l->users, 2);
-	snprintf(l->host, sizeof l->host, "%s", host);
-	snprintf(l->port, sizeof l->port, "%s", port);
+	snprintf(l->q.host, sizeof l->q.host, "%s", host);
+	snprintf(l->q.port, sizeof l->q.port, "%s", port);
 	return l;
 }
 
@@ -178,8 +249,9 @@ look_up(const char *host, const char *port, int64_t deadline, int cancel_fd, str
 	}
 	rc = wait_fd(l->done, POLLIN, cancel_fd, deadline);
 	if (!rc) {
-		n = l->rc ? 0 : take(l->list, out, 0);
-		rc = n ? n : explain(host, l->rc ? l->rc : EAI_NONAME, l->sys, e);
+		memcpy(out, l->a.addr, sizeof l->a.addr);
+		n = l->a.n;
+		rc = n ? n : explain(host, l->a.rc ? l->a.rc : EAI_NONAME, l->a.sys, e);
 	} else if (rc == -ETIMEDOUT) {
 		explain(host, EAI_AGAIN, 0, e);
 	} else {
@@ -212,6 +284,28 @@ resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct
 	note("%s cannot be looked up now: trying the address it had", host);
 	memcpy(out, old, (size_t)n * sizeof old[0]);
 	return n;
+}
+
+/* Not for everybody: a rescue shell's umask may have been strict when it was written. */
+static int
+is_private(const char *path, mode_t right)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && !(st.st_mode & right);
+}
+
+int
+resolve_give_away(const char *host, struct err *e)
+{
+	struct jail j = { .role = JAIL_NAMES, .dirs = -1 };
+	struct addr addr[ADDRS_MAX];
+
+	if (numeric(host, "1", addr, 0) || strcasecmp(host, "localhost") == 0)
+		return 0;
+	j.stay = is_private("/etc", S_IXOTH) || is_private("/etc/hosts", S_IROTH) || is_private("/etc/resolv.conf", S_IROTH);
+	broker.no_conf = access("/etc/resolv.conf", F_OK) != 0;
+	return broker_start(&j, serve, NULL, &broker.sock, 1, e);
 }
 
 void

@@ -19,6 +19,9 @@ struct addr {
  * A name that was found before and cannot be looked up now has the addresses it had. Any thread. */
 int resolve(const char *host, uint16_t port, int64_t deadline, int cancel_fd, struct addr *out, struct err *e);
 
+/* From here on names are looked up by another process, if this host's has to be. */
+int resolve_give_away(const char *host, struct err *e);
+
 /* "192.0.2.1", "2001:db8::1" */
 void addr_print(const struct addr *a, char *out, size_t cap);
 

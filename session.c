@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "jail.h"
 #include "session_parts.h"
 #include "wait.h"
 
@@ -413,6 +414,7 @@ session_open(const struct session_conf *conf, struct source **out, struct err *e
 	net.port = s->repo.port;
 	net.dead_ms = s->stall;
 	rc = api_init(&s->api, &net, s->repo.auth_id, conf->secret, s->stall, e);
+	jail_keep(&s->api.auth, sizeof(s->api.auth));
 	if (rc == 0)
 		rc = make_links(s, conf->connections, e);
 	if (conf->connections < 1)

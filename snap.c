@@ -12,9 +12,11 @@
 
 #include "blob.h"
 #include "bytes.h"
+#include "confine.h"
 #include "config.h"
 #include "keyfile.h"
 #include "log.h"
+#include "relay.h"
 #include "sha256.h"
 #include "snap.h"
 #include "spill.h"
@@ -74,7 +76,8 @@ snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err
 	/* A name that is none is found before anybody is asked for a password. */
 	if ((rc = snapshot_parse(snapshot, "", &s->name, e)) < 0 || (rc = origin_open(&s->origin, o, e)) < 0)
 		return rc;
-	if ((rc = snapshot_parse(snapshot, s->origin.ns, &s->name, e)) < 0)
+	if ((rc = snapshot_parse(snapshot, s->origin.ns, &s->name, e)) < 0 ||
+	    (relay_on() && (rc = confine(s, e)) < 0))
 		return rc;
 	return snap_read(s, e);
 }
@@ -95,7 +98,7 @@ snap_read(struct snap *s, struct err *e)
 /* ---- key ---- */
 
 static int
-read_key(struct snap *s, const char *path, int fd, struct err *e)
+read_key(const char *path, int fd, struct key *k, int *has_key, struct err *e)
 {
 	const char *name = path ? path : "(descriptor)";
 	char *text;
@@ -104,8 +107,8 @@ read_key(struct snap *s, const char *path, int fd, struct err *e)
 
 	if ((rc = keyfile_read(path, fd, "key file ", &text, &len, e)) < 0)
 		return rc;
-	rc = key_parse(text, len, name, keyfile_passphrase, NULL, &s->key, e);
-	s->has_key = rc == 0;
+	rc = key_parse(text, len, name, keyfile_passphrase, NULL, k, e);
+	*has_key = rc == 0;
 	keyfile_free(text);
 	return rc;
 }
@@ -124,17 +127,17 @@ snap_default_key(char *out, size_t cap)
 	return access(out, F_OK) == 0;
 }
 
-static int
-get_key(struct snap *s, const struct opts *o, int needed, struct err *e)
+int
+snap_key_file(const struct opts *o, int needed, struct key *k, int *has_key, struct err *e)
 {
 	char path[4096];
 
 	if (o->keyfile)
-		return read_key(s, o->keyfile, -1, e);
+		return read_key(o->keyfile, -1, k, has_key, e);
 	if (o->keyfd >= 0)
-		return read_key(s, NULL, o->keyfd, e);
+		return read_key(NULL, o->keyfd, k, has_key, e);
 	if (needed && snap_default_key(path, sizeof(path)))
-		return read_key(s, path, -1, e);
+		return read_key(path, -1, k, has_key, e);
 	return 0;
 }
 
@@ -154,7 +157,9 @@ snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file *f,
 	int encrypted = f ? f->crypt == CRYPT_ENCRYPT : any_encrypted(&s->manifest);
 	int needed = encrypted || s->manifest.has_fingerprint, rc;
 
-	if ((rc = get_key(s, o, needed, e)) < 0)
+	rc = relay_on() ? relay_key(needed, &s->key, &s->has_key, e) :
+	    snap_key_file(o, needed, &s->key, &s->has_key, e);
+	if (rc < 0)
 		return rc;
 	rc = manifest_verify(&s->manifest, s->json, s->json_len, snap_key(s), needed && f, e);
 	if (rc == 0 && f && encrypted && !s->has_key)
@@ -209,14 +214,21 @@ snap_find(const struct snap *s, const char *archive, enum archive_kind kind,
 	return 0;
 }
 
+int
+snap_spill_file(size_t len)
+{
+	const char *const dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp" };
+
+	return spill_open(len, dirs, 3);
+}
+
 /* An index of many TiB is better not in memory. */
 static void
 put_away(struct archive *a, size_t len)
 {
-	const char *const dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp" };
 	uint8_t *p;
 
-	if (len <= INDEX_RAM || (p = spill(a->bytes, len, dirs, 3)) == NULL)
+	if (len <= INDEX_RAM || (p = spill(relay_on() ? relay_spill(len) : snap_spill_file(len), a->bytes, len)) == NULL)
 		return;
 	free(a->bytes);
 	a->bytes = p;

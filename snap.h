@@ -43,6 +43,10 @@ int snap_unlock(struct snap *s, const struct opts *o, const struct manifest_file
 
 /* The path of the official client's default key; 0 when there is none. */
 int snap_default_key(char *out, size_t cap);
+/* The same without a snapshot: reads the key that the user gave, or when it is needed the default one. *has_key is set when there is one. */
+int snap_key_file(const struct opts *o, int needed, struct key *k, int *has_key, struct err *e);
+/* A file without a name for an index of that length, on a disk: a descriptor, or -1. */
+int snap_spill_file(size_t len);
 
 /* The archive a user means, of that kind; otherwise says what there is, or which command is the right one. The client's log,
  * which no manifest has, is found with the size NOT_LISTED, whether it is there or not. */

@@ -72,6 +72,8 @@ uint8_t *req_place(struct chunk_req *, const uint8_t magic[8]);
 
 /* store.c */
 int store_open(const char *path, struct source **out, struct err *e);
+/* From here on files of this snapshot and chunks, nothing else, are opened by another process. open() for the same snapshot still has to come. */
+int store_give_away(struct source *, const struct snapshot *snap, struct err *e);
 
 /* The newest finished snapshot of s's group becomes s (when it has no time); says what to do when there is none. */
 int source_resolve(struct source *src, struct snapshot *s, struct err *e);

@@ -62,19 +62,31 @@ fill(int fd, const uint8_t *p, size_t len)
 	return 0;
 }
 
-uint8_t *
-spill(const uint8_t *p, size_t len, const char *const *dirs, int n)
+int
+spill_open(size_t len, const char *const *dirs, int n)
 {
-	void *map = MAP_FAILED;
 	int i, fd;
 
-	for (i = 0; i < n && map == MAP_FAILED; i++) {
+	for (i = 0; i < n; i++) {
 		if (dirs[i] == NULL || (fd = make(dirs[i])) < 0)
 			continue;
-		if (fits(fd, len) && fill(fd, p, len) == 0)
-			map = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+		if (fits(fd, len))
+			return fd;
 		close(fd);
 	}
+	return -1;
+}
+
+uint8_t *
+spill(int fd, const uint8_t *p, size_t len)
+{
+	void *map = MAP_FAILED;
+
+	if (fd < 0)
+		return NULL;
+	if (fill(fd, p, len) == 0)
+		map = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
 	return map == MAP_FAILED ? NULL : map;
 }
 

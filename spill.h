@@ -5,9 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Copies them to an unlinked file in the first of n directories (NULL ones are skipped) that is on a disk with room for
- * them, and maps that file, to be read. NULL: there is no such directory. */
-uint8_t *spill(const uint8_t *p, size_t len, const char *const *dirs, int n);
+/* An unlinked file in the first of n directories (NULL ones are skipped) that is on a disk with room for so many. -1: there
+ * is no such directory. */
+int spill_open(size_t len, const char *const *dirs, int n);
+/* Copies them to that file (-1: NULL is returned) and maps it, to be read. NULL: the disk took less. Closes fd. */
+uint8_t *spill(int fd, const uint8_t *p, size_t len);
 void spill_free(uint8_t *p, size_t len);
 
 #endif

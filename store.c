@@ -28,6 +28,8 @@ struct store {
 	struct source src;		/* first */
 	char path[4096];
 	int dir, chunks, snapshot;	/* descriptors; -1: none */
+	int files[STORE_READERS + 1];	/* a broker that opens files, for each reader and for who calls; -1: we do */
+	int started;			/* readers that know their number */
 	pthread_mutex_t lock;
 	pthread_cond_t some;
 	struct queue urgent, later;
@@ -79,32 +81,23 @@ pull(struct chunk_req *r)
 
 /* On a reader thread: opens the file and has the kernel read it. */
 static int
-open_chunk(struct store *s, struct chunk_req *r)
+open_chunk(struct store *s, int nr, struct chunk_req *r)
 {
-	char name[5 + 64 + 1], hex[65];
-	struct stat st;
-	int fd, rc = 0;
+	int64_t size;
+	int fd = store_file_open(s->files[nr], s->chunks, r->digest, NULL, &size);
 
-	hex_encode(hex, r->digest, 32);
-	snprintf(name, sizeof(name), "%.4s/%s", hex, hex);
-	fd = openat(s->chunks, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0) {
-		rc = -errno;
-		return err_set(&r->err, rc == -ENOENT ? ST_DAMAGED : ST_FAIL, rc,
-		    rc == -ENOENT ? "is missing from the datastore" : "cannot be opened: %s", strerror(-rc));
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		rc = err_set(&r->err, ST_DAMAGED, -EBADMSG, "is no regular file");
-	else if (st.st_size < 12 || (uint64_t)st.st_size > r->cap)
-		rc = err_set(&r->err, ST_DAMAGED, -EBADMSG, "has the impossible length of %lld bytes",
-		    (long long)st.st_size);
-	if (rc < 0) {
+	if (fd == -EBADMSG)
+		return err_set(&r->err, ST_DAMAGED, fd, "is no regular file");
+	if (fd < 0)
+		return err_set(&r->err, fd == -ENOENT ? ST_DAMAGED : ST_FAIL, fd,
+		    fd == -ENOENT ? "is missing from the datastore" : "cannot be opened: %s", strerror(-fd));
+	if (size < 12 || (uint64_t)size > r->cap) {
 		close(fd);
-		return rc;
+		return err_set(&r->err, ST_DAMAGED, -EBADMSG, "has the impossible length of %lld bytes", (long long)size);
 	}
 	posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
 	r->stream = fd;
-	r->len = (size_t)st.st_size;
+	r->len = (size_t)size;
 	r->pull = pull;
 	return 0;
 }
@@ -132,15 +125,17 @@ reader(void *arg)
 {
 	struct store *s = arg;
 	struct chunk_req *r;
+	int nr;
 
 	pthread_mutex_lock(&s->lock);
+	nr = s->started++;
 	while (!s->quit) {
 		if ((r = take(&s->urgent)) == NULL && (r = take(&s->later)) == NULL) {
 			pthread_cond_wait(&s->some, &s->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&s->lock);
-		r->rc = open_chunk(s, r);
+		r->rc = open_chunk(s, nr, r);
 		r->done(r);
 		pthread_mutex_lock(&s->lock);
 	}
@@ -271,9 +266,8 @@ store_snapshots(struct source *src, const struct snapshot *group,
 }
 
 static int
-store_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
+open_snapshot(struct store *s, const struct snapshot *snap, struct err *e)
 {
-	struct store *s = (struct store *)src;
 	char path[1024];
 	int fd, rc;
 
@@ -291,24 +285,43 @@ store_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
 	return 0;
 }
 
-int
-store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
+static int
+start_readers(struct store *s, struct err *e)
+{
+	int rc = 0;
+
+	while (rc == 0 && s->readers < STORE_READERS)
+		if ((rc = thread_new(&s->reader[s->readers], 0, reader, s)) == 0)
+			s->readers++;
+	return rc < 0 ? err_set(e, ST_FAIL, rc, "cannot start threads: %s", strerror(-rc)) : 0;
+}
+
+/* Where a broker opens files, it has the snapshot's directory. */
+static int
+store_snapshot(struct source *src, const struct snapshot *snap, struct err *e)
+{
+	struct store *s = (struct store *)src;
+	int rc = s->files[0] < 0 ? open_snapshot(s, snap, e) : 0;
+
+	return rc < 0 ? rc : start_readers(s, e);
+}
+
+/* The whole of an open file, which is closed. */
+static int
+slurp(int fd, int64_t size, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
 {
 	uint8_t *p = NULL;
-	struct stat st;
-	int rc = 0, fd;
+	int rc = 0;
 
-	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd == -EBADMSG)
+		return err_set(e, ST_DAMAGED, fd, "%s: is no regular file", name);
 	if (fd < 0)
-		return err_set(e, errno == EACCES ? ST_TRUST : ST_DAMAGED, -errno, "%s: %s", name, strerror(errno));
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		rc = err_set(e, ST_DAMAGED, -EBADMSG, "%s: is no regular file", name);
-	else if ((uint64_t)st.st_size > max)
-		rc = err_set(e, ST_DAMAGED, -EFBIG, "%s: is longer than it may be (%lld bytes)", name,
-		    (long long)st.st_size);
-	else if ((p = malloc((size_t)st.st_size + 1)) == NULL)
+		return err_set(e, fd == -EACCES ? ST_TRUST : ST_DAMAGED, fd, "%s: %s", name, strerror(-fd));
+	if ((uint64_t)size > max)
+		rc = err_set(e, ST_DAMAGED, -EFBIG, "%s: is longer than it may be (%lld bytes)", name, (long long)size);
+	else if ((p = malloc((size_t)size + 1)) == NULL)
 		rc = err_set(e, ST_FAIL, -ENOMEM, "%s: not enough memory", name);
-	else if ((rc = read_full(fd, p, (size_t)st.st_size)) < 0)
+	else if ((rc = read_full(fd, p, (size_t)size)) < 0)
 		err_set(e, ST_FAIL, rc, "%s: cannot be read: %s", name, strerror(-rc));
 	close(fd);
 	if (rc < 0) {
@@ -316,14 +329,27 @@ store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, 
 		return rc;
 	}
 	*out = p;
-	*len = (size_t)st.st_size;
+	*len = (size_t)size;
 	return 0;
+}
+
+int
+store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
+{
+	int64_t size = 0;
+	int fd = store_file_open(-1, dir, NULL, name, &size);
+
+	return slurp(fd, size, name, max, out, len, e);
 }
 
 static int
 store_file(struct source *src, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e)
 {
-	return store_read(((struct store *)src)->snapshot, name, max, out, len, e);
+	struct store *s = (struct store *)src;
+	int64_t size = 0;
+	int fd = store_file_open(s->files[STORE_READERS], s->snapshot, NULL, name, &size);
+
+	return slurp(fd, size, name, max, out, len, e);
 }
 
 static int
@@ -348,6 +374,9 @@ store_close(struct source *src)
 	pthread_mutex_unlock(&s->lock);
 	for (i = 0; i < s->readers; i++)
 		pthread_join(s->reader[i], NULL);
+	for (i = 0; i <= STORE_READERS; i++)
+		if (s->files[i] >= 0)
+			close(s->files[i]);
 	if (s->snapshot >= 0)
 		close(s->snapshot);
 	if (s->chunks >= 0)
@@ -371,17 +400,6 @@ static const struct source_ops store_ops = {
 };
 
 static int
-start_readers(struct store *s)
-{
-	int rc = 0;
-
-	while (rc == 0 && s->readers < STORE_READERS)
-		if ((rc = thread_new(&s->reader[s->readers], 0, reader, s)) == 0)
-			s->readers++;
-	return rc;
-}
-
-static int
 open_dirs(struct store *s, const char *path, struct err *e)
 {
 	int rc;
@@ -403,7 +421,7 @@ int
 store_open(const char *path, struct source **out, struct err *e)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	int rc;
+	int rc, i;
 
 	if (s == NULL)
 		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
@@ -411,17 +429,32 @@ store_open(const char *path, struct source **out, struct err *e)
 	s->src.depth = STORE_DEPTH;
 	s->src.pulls = 1;
 	s->dir = s->chunks = s->snapshot = -1;
+	for (i = 0; i <= STORE_READERS; i++)
+		s->files[i] = -1;
 	s->urgent.tail = &s->urgent.head;
 	s->later.tail = &s->later.head;
 	snprintf(s->path, sizeof(s->path), "%s", path);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->some, NULL);
-	if ((rc = open_dirs(s, path, e)) == 0 && (rc = start_readers(s)) < 0)
-		err_set(e, ST_FAIL, rc, "cannot start threads: %s", strerror(-rc));
-	if (rc < 0) {
+	if ((rc = open_dirs(s, path, e)) < 0) {
 		store_close(&s->src);
 		return rc;
 	}
 	*out = &s->src;
+	return 0;
+}
+
+int
+store_give_away(struct source *src, const struct snapshot *snap, struct err *e)
+{
+	struct store *s = (struct store *)src;
+	int rc = open_snapshot(s, snap, e);
+
+	if (rc < 0 || (rc = store_broker(s->chunks, s->snapshot, s->files, STORE_READERS + 1, e)) < 0)
+		return rc;
+	close(s->chunks);
+	close(s->snapshot);
+	close(s->dir);
+	s->dir = s->chunks = s->snapshot = -1;
 	return 0;
 }

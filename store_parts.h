@@ -16,6 +16,12 @@ int store_path(const struct snapshot *s, char *out, size_t cap);
 /* As source_ops.file, of a file in this directory. */
 int store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e);
 
+/* Opens a chunk's file (name NULL) or one of that name (no path) for reading: itself, when broker is -1, else by asking the one at
+ * this socket. A descriptor and its size; -EBADMSG: it is no regular file; else -errno. */
+int store_file_open(int broker, int dir, const uint8_t *digest, const char *name, int64_t *size);
+/* Starts a broker that has these directories; sockets to it, each for one thread, in sock[]. */
+int store_broker(int chunks, int snapshot, int *sock, int n, struct err *e);
+
 /* As source_ops.list; path is for messages. */
 int store_list(int dir, const char *path, enum list_what what, const struct snapshot *at, list_fn fn, void *ctx,
     struct err *e);

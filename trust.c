@@ -18,6 +18,7 @@
 #include "config.h"
 #include "known.h"
 #include "log.h"
+#include "relay.h"
 #include "repo.h"
 #include "secret.h"
 
@@ -365,19 +366,33 @@ trust_free(struct trust *t)
 int
 trust_ask(struct trust *t, const struct cert_seen *s, struct err *e)
 {
+	int rc;
+
+	if (!t->ask || !s->usable || s->by != TRUST_NONE || t->pinned)
+		return 1;
+	rc = relay_on() ? relay_trust(s->fingerprint, s->why, e) : trust_confirm(t, s->fingerprint, s->why, e);
+	if (rc)
+		return rc;
+	memcpy(t->pin, s->fingerprint, 32);
+	t->pinned = 1;
+	snprintf(t->from, sizeof t->from, "the answer given here");
+	return 0;
+}
+
+int
+trust_confirm(const struct trust *t, const uint8_t fingerprint[32], const char *reason, struct err *e)
+{
 	char prompt[1400], answer[16] = "", path[sizeof t->from];
 	struct err kept;
 	size_t n, i;
 	int rc;
 
-	if (!t->ask || !s->usable || s->by != TRUST_NONE || t->pinned)
-		return 1;
 	/* two lines of eight groups: what one reads out on a phone and finds again */
 	n = (size_t)snprintf(prompt, sizeof prompt, "The certificate of %s is not trusted: %s.\n"
-	    "Its SHA-256 fingerprint, to be compared with the one on the server's dashboard:\n", t->host, s->why);
+	    "Its SHA-256 fingerprint, to be compared with the one on the server's dashboard:\n", t->host, reason);
 	for (i = 0; i < 32 && n < sizeof prompt; i += 2)
 		n += (size_t)snprintf(prompt + n, sizeof prompt - n, "%s%02x%02x%s", i % 16 ? " " : "\n    ",
-		    s->fingerprint[i], s->fingerprint[i + 1], i % 16 == 14 ? "" : i % 8 == 6 ? " " : "");
+		    fingerprint[i], fingerprint[i + 1], i % 16 == 14 ? "" : i % 8 == 6 ? " " : "");
 	if (n < sizeof prompt)
 		snprintf(prompt + n, sizeof prompt - n, "\n\nTrust it, now and in future? [y/N] ");
 	rc = t->ask(prompt, answer, sizeof answer, e);
@@ -385,12 +400,9 @@ trust_ask(struct trust *t, const struct cert_seen *s, struct err *e)
 		return rc == -ENOTTY ? 1 : rc;
 	if (strcmp(answer, "y") && strcmp(answer, "Y") && strcmp(answer, "yes"))
 		return 1;
-	memcpy(t->pin, s->fingerprint, 32);
-	t->pinned = 1;
-	snprintf(t->from, sizeof t->from, "the answer given here");
 	if (known_path(path, sizeof path))
 		note("the fingerprint is not kept: there is no home directory");
-	else if (known_add(path, t->host, t->pin, &kept))
+	else if (known_add(path, t->host, fingerprint, &kept))
 		say("%s", kept.text);
 	return 0;
 }

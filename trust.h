@@ -54,6 +54,9 @@ void trust_free(struct trust *t);
  * ask, or nothing to ask about; else a negative errno, *e set. */
 int trust_ask(struct trust *t, const struct cert_seen *seen, struct err *e);
 
+/* The question itself, with t's host and ask alone: a yes goes to the known fingerprints. Results as above. */
+int trust_confirm(const struct trust *t, const uint8_t fingerprint[32], const char *reason, struct err *e);
+
 /* A server's chain on its way through a handshake; x509 first, for BearSSL. */
 struct chain {
 	const br_x509_class *x509;

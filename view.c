@@ -21,21 +21,43 @@ stem(const char *stored)
 	return n - 1;
 }
 
+/* Its name as it is stored. */
+static int
+parse(const char *text, char stored[256], struct err *e)
+{
+	enum archive_kind kind;
+	int rc;
+
+	if ((rc = archive_parse(text, stored, 256, &kind, e)) < 0)
+		return rc;
+	if (kind != ARCHIVE_PXAR)
+		return err_set(e, ST_USAGE, -EINVAL, kind == ARCHIVE_IMG ? "%s is a disk image: use 'map' for it" :
+		    "%s is no file archive (as root.pxar is)", text);
+	return 0;
+}
+
+int
+view_name(const char *text, char *name, size_t cap, struct err *e)
+{
+	char stored[256];
+	int rc = parse(text, stored, e);
+
+	if (rc == 0)
+		snprintf(name, cap, "%.*s.pxar", (int)stem(stored), stored);
+	return rc;
+}
+
 /* The files of the archive that a user means; f[1] NULL: it is no split one. */
 static int
 find_files(struct view *v, const char *text, const struct manifest_file *f[2], struct err *e)
 {
-	enum archive_kind kind;
 	char stored[256], other[264];
 	size_t n;
 	int rc;
 
 	f[1] = NULL;
-	if ((rc = archive_parse(text, stored, sizeof(stored), &kind, e)) < 0)
+	if ((rc = parse(text, stored, e)) < 0)
 		return rc;
-	if (kind != ARCHIVE_PXAR)
-		return err_set(e, ST_USAGE, -EINVAL, kind == ARCHIVE_IMG ? "%s is a disk image: use 'map' for it" :
-		    "%s is no file archive (as root.pxar is)", text);
 	n = stem(stored);
 	snprintf(v->name, sizeof(v->name), "%.*s.pxar", (int)n, stored);
 	snprintf(other, sizeof(other), "%.*s.mpxar.didx", (int)n, stored);

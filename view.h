@@ -29,6 +29,9 @@ int view_open(struct view *v, const struct opts *o, int stop,
     void (*answer)(void *tag, const struct iovec *iov, int n, int rc), struct err *e);
 void view_close(struct view *v);
 
+/* What a user calls an archive, as he should: "root.pxar" also for one of a split one's halves. cap: 256. */
+int view_name(const char *text, char *name, size_t cap, struct err *e);
+
 /* The reason of a pxar function's rc < 0 with the name of what was looked at; returns rc. */
 int view_error(struct view *v, int rc, const char *what, struct err *e);
 

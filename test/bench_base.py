@@ -160,16 +160,24 @@ class Mapped:
         self.device, self.pid = got['device'], got['pid']
 
     def peak(self):
-        """MiB of memory the process has had at most."""
-        text = pathlib.Path(f'/proc/{self.pid}/status').read_text()
-        return int(re.search(r'VmHWM:\s+(\d+)', text)[1]) / 1024
+        """MiB of memory its processes have had at most; what they share is counted in each."""
+        texts = [pathlib.Path(f'/proc/{pid}/status').read_text() for pid in self.pids()]
+        return sum(int(re.search(r'VmHWM:\s+(\d+)', text)[1]) for text in texts) / 1024
+
+    def pids(self):
+        """The monitor, its worker, and that one's broker."""
+        out = [self.pid]
+        for pid in out:
+            out += map(int, pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
+        return out
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        stat = stat_of(self.pid)
-        ended_ticks[0] += int(stat[11]) + int(stat[12])
+        for pid in self.pids():
+            stat = stat_of(pid)
+            ended_ticks[0] += int(stat[11]) + int(stat[12])
         run(PBSMAP, 'unmap', self.device)
 
 

@@ -25,6 +25,7 @@
 #include "clock.h"
 #include "config.h"
 #include "fuse.h"
+#include "fusedev.h"
 #include "key.h"
 
 #define SAMPLE 64			/* chunks a thread has: more than any CPU caches */
@@ -247,12 +248,13 @@ static int
 run_fuse(char **argv)
 {
 	struct part_table none = { .sector = 512 };
-	struct fuse_conf fc = { .path = argv[0], .size = (uint64_t)atoll(argv[1]) << 20,
+	struct fuse_conf fc = { .size = (uint64_t)atoll(argv[1]) << 20,
 		.background = FUSE_BACKGROUND, .read_max = READ_MAX,
 		.read = serve_read, .interrupt = no_interrupt, .closed = no_close };
 	struct assign_conf ac = { .path = argv[0], .name = argv[0], .direct = 1, .read_ahead = LOOP_READ_AHEAD,
 		.table = &none };
 	struct assign *a = NULL;
+	struct fusedev dev;
 	struct fuse *f;
 	struct loop l;
 	struct err e;
@@ -262,7 +264,8 @@ run_fuse(char **argv)
 	if (memory == NULL)
 		die("memory");
 	memset(memory, 0x55, MEMORY + READ_MAX);
-	if ((f = fuse_open(&fc, &e)) == NULL || (a = assign_new(&ac, &e)) == NULL) {
+	if (fusedev_mount(&dev, argv[0], FUSE_OPTIONS, &e) < 0 || (fc.fd = dup(fuse_session_fd(dev.session))) < 0 ||
+	    (f = fuse_open(&fc, &e)) == NULL || (a = assign_new(&ac, &e)) == NULL) {
 		fprintf(stderr, "roof: %s\n", e.text);
 		return 1;
 	}
@@ -275,6 +278,7 @@ run_fuse(char **argv)
 		rc = serve(f, a, &l, 1);
 	}
 	fuse_close(f);
+	fusedev_close(&dev);
 	return rc < 0;
 }
 

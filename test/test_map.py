@@ -339,7 +339,7 @@ def test_killed_while_it_starts(place, sig):
         s.command('set rtt 300')
         p = subprocess.Popen([PBSMAP, *map(str, place.map_args(s.repo(), *IMAGES['scsi0'][:2]))], env=place.env(**s.env()),
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert wait_for(lambda: len(place.processes()) == 2)
+        assert wait_for(lambda: len(place.processes()) == 3)
         p.send_signal(sig)
         assert p.wait(5) != 0
         assert wait_for(lambda: not place.processes(), 3)
@@ -476,7 +476,7 @@ def test_small_cache(place):
     m = place.map(st, f'vm/1/{T1}', 'a.img', opts=['--cache', '8M'])
     read_by_many([(m.dev, data, True), (m.dev, data, True), (m.file, data, False)], 60)
     assert file_sum(m.dev)[0] == hashlib.sha256(data).hexdigest()
-    hwm = memory(m.pid)
+    hwm = memory(m.worker)
     print(f'peak with --cache 8M: {hwm} KiB')
     assert hwm < (8 + 16) << 10
     place.unmap(m.dev)
@@ -491,11 +491,11 @@ def test_memory(place):
     data = mixed(256 << 20)
     st = place.store(f'vm/1/{T1}', a_img=data)
     m = place.map(st, f'vm/1/{T1}', 'a.img')
-    start = memory(m.pid)
+    start = memory(m.worker)
     assert file_sum(m.dev)[0] == hashlib.sha256(data).hexdigest()
     read_by_many([(m.dev, data, True)] * 4, 50)
-    print(f'peak after map: {start} KiB, after 256 MiB read and random reads: {memory(m.pid)} KiB')
-    assert memory(m.pid) < (64 + 16) << 10
+    print(f'peak after map: {start} KiB, after 256 MiB read and random reads: {memory(m.worker)} KiB')
+    assert memory(m.worker) < (64 + 16) << 10
     place.unmap(m.dev)
 
 

@@ -407,11 +407,11 @@ def test_no_storm(place, disk, server, how):
     m = map_from(place, server)
     for c in how:
         server.command(c)
-    before, at = cpu(m.pid), server.stats()['connections']
+    before, at = cpu(m.worker), server.stats()['connections']
     with subprocess.Popen(['dd', f'if={m.dev}', 'bs=1M', 'iflag=direct'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as dd:
         time.sleep(4)
         assert dd.poll() is None
-        used, tries = cpu(m.pid) - before, server.stats()['connections'] - at
+        used, tries = cpu(m.worker) - before, server.stats()['connections'] - at
         print(f'{how}: {used:.2f} s CPU, {tries} connections in 4 s')
         begin = time.monotonic()
         place.unmap('-f', m.dev)

@@ -24,10 +24,8 @@ def ptrace(request, tid):
 
 @contextlib.contextmanager
 def frozen(m):
-    """While this lasts only the main thread of the mapping runs, and the one that attaches and detaches, which is
-    started last: a hung disk does not stop it."""
-    tids = sorted(int(t) for t in os.listdir(f'/proc/{m.pid}/task'))
-    tids = [t for t in tids if t not in (m.pid, tids[-1])]
+    """While this lasts only the main thread of the one that serves runs: a hung disk does not stop it."""
+    tids = [int(t) for t in os.listdir(f'/proc/{m.worker}/task') if int(t) != m.worker]
     assert tids
     for t in tids:
         ptrace(SEIZE, t)

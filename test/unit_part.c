@@ -438,6 +438,32 @@ test_read_fails(void)
 	check_int(table.count, 0);
 }
 
+/* A table that another process tells: numbers within the device, texts with an end and nothing that a terminal obeys. */
+static void
+test_told(void)
+{
+	static struct part_table good, t;
+
+	good = (struct part_table){ .kind = PART_GPT, .sector = 512, .count = 1, .part = { { .nr = 1, .start = 512, .size = 512 } } };
+	memcpy(good.part[0].name, "a\033b\302\205\303\244", 8);
+	t = good;
+	check_int(part_check(&t, 1024), 0);
+	check(memcmp(t.part[0].name, "a?b\302?\303\244", 8) == 0);
+#define BAD(change, size) do { t = good; change; check_int(part_check(&t, size), -EINVAL); } while (0)
+	BAD((void)0, 1023);
+	BAD(t.sector = 513, 1024);
+	BAD(t.count = -1, 1024);
+	BAD(t.count = PARTS_MAX + 1, 1024);
+	BAD(t.kind = (enum part_table_kind)9, 1024);
+	BAD(t.part[0].nr = 0, 1024);
+	BAD(t.part[0].nr = 256, 1024);
+	BAD(t.part[0].size = 0, 1024);
+	BAD(t.part[0].start = UINT64_MAX, 1024);
+	BAD(t.part[0].size = UINT64_MAX - 511, 1024);
+	BAD(memset(t.part[0].type, 'x', sizeof t.part[0].type), 1024);
+	BAD(memset(t.part[0].name, 'x', sizeof t.part[0].name), 1024);
+}
+
 int
 main(void)
 {
@@ -456,5 +482,6 @@ main(void)
 	run(test_long_chain);
 	run(test_mbr_end);
 	run(test_read_fails);
+	run(test_told);
 	return t_end();
 }

@@ -21,7 +21,7 @@ static void
 test_disk(void)
 {
 	const char *const dirs[] = { NULL, "/nonexistent", "build" };
-	uint8_t *p = spill(data, sizeof(data), dirs, 3);
+	uint8_t *p = spill(spill_open(sizeof(data), dirs, 3), data, sizeof(data));
 
 	if (!is_disk("build")) {
 		printf("# build is on no disk\n");
@@ -40,10 +40,10 @@ test_no_disk(void)
 	const char *const none[] = { NULL, "/nonexistent", "/proc" };
 	const char *const shm[] = { "/dev/shm" };
 
-	check(spill(data, sizeof(data), none, 3) == NULL);
-	check(spill(data, sizeof(data), none, 0) == NULL);
+	check(spill(spill_open(sizeof(data), none, 3), data, sizeof(data)) == NULL);
+	check(spill(spill_open(sizeof(data), none, 0), data, sizeof(data)) == NULL);
 	if (!is_disk("/dev/shm"))
-		check(spill(data, sizeof(data), shm, 1) == NULL);
+		check(spill(spill_open(sizeof(data), shm, 1), data, sizeof(data)) == NULL);
 }
 
 /* What does not fit is not begun. */
@@ -52,7 +52,7 @@ test_no_room(void)
 {
 	const char *const dirs[] = { "build" };
 
-	check(spill(data, SIZE_MAX / 4, dirs, 1) == NULL);
+	check(spill(spill_open(SIZE_MAX / 4, dirs, 1), data, SIZE_MAX / 4) == NULL);
 }
 
 int
