@@ -252,6 +252,7 @@ bench:
 	$(need) $(build) tools test
 	@$(MAKE) all tools
 	@test/bench
+	@test/bench-files
 demo:
 	$(need) $(build) demo
 	@$(MAKE) all

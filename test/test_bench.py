@@ -15,9 +15,9 @@ def _bench(tmp_path):
     for name in ('mkstore', 'pbsd', 'roof', 'sesget'):
         tool(name)
 
-    def run(*args):
+    def run(*args, program='bench'):
         env = {**os.environ, 'BENCH_SIZE': '64M', 'BENCH_ROUNDS': '1', 'BENCH_DIR': str(tmp_path)}
-        return subprocess.run([ROOT / 'test' / 'bench', *args], env=env, stdout=subprocess.PIPE, text=True, timeout=110,
+        return subprocess.run([ROOT / 'test' / program, *args], env=env, stdout=subprocess.PIPE, text=True, timeout=110,
                               check=True).stdout
     return run
 
@@ -37,3 +37,9 @@ def test_json_has_every_row(bench):
 def test_rows_by_name(bench):
     text = bench('map')
     assert 'map, local plain' in text and 'map, server plain' in text and 'random' not in text
+
+
+def test_files(bench):
+    got = json.loads(bench('--json', program='bench-files'))
+    assert got['files'] == 3125 and got['decode'] > 0 and len(got['rows']) == 17
+    assert all(r['median'] > 0 for r in got['rows'] if r['unit'] != 'MiB')
