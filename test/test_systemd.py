@@ -16,8 +16,10 @@ pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(400)]
 T1 = '2026-01-02T03:04:05Z'
 SYSTEMD = pathlib.Path('/usr/lib/systemd/systemd')
 UNITS = 'usr/lib/systemd/system'
-# The shell of vm.py, as a service.
+# The shell of vm.py, as a service. systemd resets the console once more after it has started it, which throws away
+# what was written at that moment.
 LOOP = '''export PATH=/bin:/usr/bin HOME= SYSTEMD_PAGER=cat SYSTEMD_COLORS=0
+sleep 3
 stty -echo -onlcr
 echo '<<0:0>>'
 while read -r line; do eval "$line"; done
