@@ -371,6 +371,13 @@ net_heard(const struct net *n)
 	return clock_ms();
 }
 
+unsigned
+net_rtt(const struct net *n)
+{
+	(void)n;
+	return 20000;
+}
+
 const char *
 net_cipher(const struct net *n)
 {
@@ -427,7 +434,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int event = -1;
 	struct repo repo = { .auth_id = "a@pbs!t", .host = "h", .port = 8007, .store = "store" };
-	struct session_conf conf = { .repo = &repo, .secret = "secret", .stop_fd = -1 };
+	struct session_conf conf = { .repo = &repo, .secret = "secret", .stop_fd = -1, .connections = 1 };
 	struct source *src;
 	struct err e;
 
