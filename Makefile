@@ -208,7 +208,7 @@ lint-all:
 tsan:
 	$(need) san test
 	@$(MAKE) MODE=tsan units
-	BUILD=build/tsan $(pytest) $(wildcard test/unit_*.c)
+	BUILD=build/tsan PROGRAM_SECONDS=900 $(pytest) -o timeout=1000 $(wildcard test/unit_*.c)
 valgrind:
 	$(need) san valgrind test
 	@$(MAKE) MODE=valgrind units
