@@ -352,9 +352,23 @@ test_a_newer_version(void)
 	free(mem.data);
 }
 
+static void
+test_links_only_the_first(void)
+{
+	struct pxlinks l;
+
+	check_int(pxlinks_init(&l, 64), 0);
+	check(pxlinks_only(&l, 8, 100));
+	check(pxlinks_only(&l, 8, 100));
+	check(!pxlinks_only(&l, 8, 200));
+	check(pxlinks_only(&l, 16, 200));
+	pxlinks_free(&l);
+}
+
 int
 main(void)
 {
+	run(test_links_only_the_first);
 	run(test_every_kind);
 	run(test_version_1);
 	run(test_split);
