@@ -295,7 +295,7 @@ test_frames(void)
 {
 	static const char broken[] = "damaged zstd frame";
 	struct chunk_want want;
-	uint8_t f[2000], *raw;
+	uint8_t f[2000] = { 0 }, *raw;
 	size_t len, n;
 
 	free(make_chunk(PLAIN, data, 100, &len, &want));
