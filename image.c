@@ -35,7 +35,7 @@ struct read {
 	void *tag;
 	uint64_t offset;
 	uint32_t len;
-	int answered;
+	int answered, interrupted;
 	int left;			/* pieces waited for */
 	uint32_t asked;			/* bytes of it that were asked for, when it has a buffer */
 	uint8_t *buf;			/* of the pool; NULL: none */
@@ -335,7 +335,7 @@ image_read(struct image *m, uint64_t offset, uint32_t len, void *tag)
 	r->tag = tag;
 	r->offset = offset;
 	r->len = len;
-	r->answered = 0;
+	r->answered = r->interrupted = 0;
 	r->left = 0;
 	r->deadline = clock_ms() + m->conf.timeout * 1000ll;
 	r->next = &m->ring;
@@ -389,14 +389,30 @@ image_full(const struct image *m)
 	return m->idle == NULL;
 }
 
+/* To the front: it is to fail before those that merely wait. */
+static void
+hasten(struct image *m, struct read *r, int64_t deadline)
+{
+	r->interrupted = 1;
+	r->deadline = deadline;
+	r->next->prev = r->prev;
+	r->prev->next = r->next;
+	r->prev = &m->ring;
+	r->next = m->ring.next;
+	r->next->prev = m->ring.next = r;
+}
+
 void
-image_interrupt(struct image *m, void *tag)
+image_interrupt(struct image *m, void *tag, int ms)
 {
 	struct read *r;
 
 	for (r = m->ring.next; r != &m->ring; r = r->next)
 		if (r->tag == tag && !r->answered) {
-			abandon(r, -EINTR);
+			if (ms)
+				hasten(m, r, clock_ms() + ms);
+			else
+				abandon(r, -EINTR);
 			return;
 		}
 }
@@ -410,7 +426,7 @@ image_expire(struct image *m)
 		return -1;
 	now = clock_ms();
 	while (m->ring.next != &m->ring && m->ring.next->deadline <= now)
-		abandon(m->ring.next, -EIO);
+		abandon(m->ring.next, m->ring.next->interrupted ? -EINTR : -EIO);
 	if (m->in_line)
 		serve_line(m);
 	return m->ring.next == &m->ring ? -1 : (int)(m->ring.next->deadline - now);

@@ -38,8 +38,8 @@ void image_soon(struct image *m, uint64_t offset);
  * set by the caller, will be called once (or fetch_cancel() it). -EIO after image_end(). */
 int image_peek(struct image *m, uint64_t offset, void *buf, uint32_t len, struct fetch_wait *w);
 
-/* Answers the read with -EINTR if it still waits. */
-void image_interrupt(struct image *m, void *tag);
+/* Answers the read with -EINTR if it still waits then, in so many ms (0: now). With a timeout only. */
+void image_interrupt(struct image *m, void *tag, int ms);
 /* Answers the reads whose time is up with -EIO; returns the ms until the next one's, -1: none waits. */
 int image_expire(struct image *m);
 /* From now on all reads fail with -EIO, those that wait at once. */

@@ -193,29 +193,6 @@ value_of(const char *text, const char *key)
 	return NULL;
 }
 
-/* Signals as /proc has them: bit 0 is signal 1. */
-static unsigned long long
-signals(const char *text, const char *key)
-{
-	const char *v = value_of(text, key);
-
-	return v ? strtoull(v, NULL, 16) : 0;
-}
-
-int
-proc_minds(pid_t tid)
-{
-	unsigned long long pending;
-	char path[64], text[4096];
-
-	snprintf(path, sizeof path, "/proc/%ld/status", (long)tid);
-	if (read_text(path, text, sizeof text) <= 0 || value_of(text, "SigPnd") == NULL)
-		return 1;
-	/* What ends a process by default has become SIGKILL by now. */
-	pending = (signals(text, "SigPnd") | signals(text, "ShdPnd")) & ~signals(text, "SigBlk");
-	return (pending & (1ull << (SIGKILL - 1) | signals(text, "SigCgt"))) != 0;
-}
-
 /* Without /proc. */
 static int
 is_alive(pid_t pid)

@@ -32,9 +32,6 @@ int proc_is_mapper(pid_t pid);
  * or may not be looked at; 2: just this one (newer kernels tell). */
 int proc_has_fuse(pid_t pid, unsigned connection);
 
-/* Has the thread a signal to take that ends it, or that it handles? Also when that is not known. */
-int proc_minds(pid_t tid);
-
 /* A handle on a process that stays its own: a pidfd, or -1 on kernels without them. -ESRCH: gone. */
 int proc_open(pid_t pid);
 int proc_signal(int pidfd, pid_t pid, int sig);		/* 0 or a negative errno */

@@ -428,8 +428,7 @@ do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void
 read_interrupt(fuse_req_t req, void *image)
 {
-	if (op_is_over(req))
-		image_interrupt(image, req);
+	image_interrupt(image, req, INTERRUPT_MS);
 }
 
 static void
@@ -496,7 +495,7 @@ pxfs_expire(struct pxfs *fs)
 		return -1;
 	now = clock_ms();
 	while (fs->ring.next != &fs->ring && fs->ring.next->deadline <= now)
-		op_fail(fs->ring.next, -EIO);
+		op_fail(fs->ring.next, fs->ring.next->interrupted ? -EINTR : -EIO);
 	return fs->ring.next == &fs->ring ? -1 : (int)(fs->ring.next->deadline - now);
 }
 

@@ -8,7 +8,6 @@
 
 #include "clock.h"
 #include "log.h"
-#include "proc.h"
 #include "pxop.h"
 
 #define MEM_MAX (256u << 10)		/* bytes that one step of an op reads, at most: an attribute of 64 KiB and its way */
@@ -55,12 +54,21 @@ op_fail(struct op *op, int rc)
 	op_free(op);
 }
 
-int
-op_is_over(fuse_req_t req)
+/* To the front: it is to fail before those that merely wait. */
+static void
+hasten(struct op *op)
 {
-	pid_t pid = fuse_req_ctx(req)->pid;
+	struct op *ring = &op->fs->ring;
 
-	return fuse_req_interrupted(req) && (pid <= 0 || proc_minds(pid));
+	if (op->interrupted)
+		return;
+	op->interrupted = 1;
+	op->deadline = clock_ms() + INTERRUPT_MS;
+	op->next->prev = op->prev;
+	op->prev->next = op->next;
+	op->prev = ring;
+	op->next = ring->next;
+	op->next->prev = ring->next = op;
 }
 
 void
@@ -70,8 +78,8 @@ op_run(struct op *op)
 
 	op->pos = 0;
 	rc = op->run(op);
-	if (rc == -EAGAIN && op_is_over(op->req))
-		rc = -EINTR;
+	if (rc == -EAGAIN && fuse_req_interrupted(op->req))
+		hasten(op);
 	if (rc < 0 && rc != -EAGAIN)
 		op_fail(op, rc);
 	else if (rc == 0)
@@ -94,8 +102,9 @@ interrupt(fuse_req_t req, void *data)
 {
 	struct op *op = data;
 
-	if (op->waiting && op_is_over(req))
-		op_fail(op, -EINTR);
+	(void)req;
+	if (op->waiting)
+		hasten(op);
 }
 
 void
@@ -168,7 +177,7 @@ op_new(fuse_req_t req, fuse_ino_t ino, int (*run)(struct op *))
 	op->id = ino == FUSE_ROOT_ID ? fs->conf.root : ino;
 	op->place = op->id / 2;
 	op->named = 0;
-	op->waiting = op->failed = 0;
+	op->interrupted = op->waiting = op->failed = 0;
 	op->have = op->pos = 0;
 	op->file = NULL;
 	op->mark = 0;

@@ -13,6 +13,10 @@
 #include "pxdir.h"
 #include "pxfs.h"
 
+/* Every signal interrupts a request, also one that only stops a program for a while; and no program expects EINTR
+ * of a file. So who is interrupted gets it when he would have waited for so long still. */
+#define INTERRUPT_MS 1000
+
 struct op {
 	struct fetch_wait wait;		/* first: the fetcher hands it back */
 	struct pxfs *fs;
@@ -28,6 +32,7 @@ struct op {
 	struct pxdir *dir;		/* the open directory's, */
 	uint64_t mark;			/*   and how far its table had come when this step began */
 	struct file *file;		/* one that is being opened */
+	int interrupted;
 	int waiting, failed;		/* for a chunk; which could not be had */
 	uint8_t *mem;			/* what this step has read: */
 	size_t cap, have, pos;		/*   room, bytes, those read again in this run */
@@ -53,9 +58,6 @@ struct op *op_new(fuse_req_t req, fuse_ino_t ino, int (*run)(struct op *));
 /* Afterwards there may be no op any more. */
 void op_run(struct op *op);
 void op_fail(struct op *op, int rc);
-/* Was the request interrupted by a signal that ends what its thread does? Not by one that only stops it for a while:
- * programs do not expect EINTR of files. */
-int op_is_over(fuse_req_t req);
 /* Is it the first time that damage is met there? */
 int op_first(struct pxfs *fs, uint64_t place);
 /* The next step need not read again what this one has read. */

@@ -78,7 +78,7 @@ fuse_interrupt(void *ctx, void *tag)
 {
 	struct server *s = ctx;
 
-	image_interrupt(s->image, tag);
+	image_interrupt(s->image, tag, 0);
 }
 
 static int

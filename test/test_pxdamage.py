@@ -325,7 +325,7 @@ def test_hostile(place, name):
             if c.absent:
                 fails(os.lstat, at / c.absent)
             assert (at / 'good').read_bytes() == b'good'
-        assert len(log()) == lines, log()
+        assert wait_for(lambda: len(log()) == lines, 1), log()
 
 
 def test_directories_in_each_other(place):

@@ -215,9 +215,9 @@ test_interrupt_and_end(void)
 	read_at(&a, 0, 100);
 	read_at(&b, 0, 200);
 	read_at(&c, 65000, 70000);
-	image_interrupt(image, &b);
+	image_interrupt(image, &b, 0);
 	check(b.calls == 1 && b.rc == -EINTR && a.calls == 0);
-	image_interrupt(image, &b);
+	image_interrupt(image, &b, 0);
 	check_int(b.calls, 1);
 	image_end(image);
 	check(a.rc == -EIO && c.rc == -EIO && a.calls == 1 && c.calls == 1);
