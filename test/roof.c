@@ -127,11 +127,11 @@ load(struct decoder *d, int nr, int threads, const char *store, const uint8_t *i
 	size_t step = entries / ((size_t)threads * SAMPLE) + 1, i;
 	char path[4096], hex[65];
 
-	for (i = (size_t)nr; i < entries && d->count < SAMPLE; i += step) {
+	for (i = (size_t)nr % entries; i < entries && d->count < SAMPLE; i += step) {
 		struct chunk *c = &d->chunk[d->count];
 
 		p = index + 4096 + 32 * i;
-		if (memcmp(p, last, 32) == 0)
+		if (entries > (size_t)threads && memcmp(p, last, 32) == 0)
 			continue;
 		hex_encode(hex, p, 32);
 		snprintf(path, sizeof(path), "%s/.chunks/%.4s/%s", store, hex, hex);
