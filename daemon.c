@@ -30,6 +30,7 @@
 static int stop_pipe[2] = { -1, -1 };
 static int word = -1;			/* the child's end of the pipe to the parent */
 static volatile sig_atomic_t child;
+static int locked;			/* memory, which a fork undoes */
 static unsigned char inherited[FD_SCAN / 8];
 
 static void
@@ -114,6 +115,12 @@ wait_for_word(int fd)
 	return ST_FAIL;
 }
 
+static int
+lock_memory(void)
+{
+	return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+}
+
 /* Reads wait for this process: it must not wait for memory that is freed by such reads, nor be the first to be killed
  * when there is none. Each is done where it is allowed. */
 void
@@ -129,8 +136,10 @@ daemon_protect(int lock)
 	if (fd >= 0)
 		close(fd);
 	/* What is locked under a limit would fail later, at an allocation. */
-	if (lock && (prlimit(0, RLIMIT_MEMLOCK, &all, NULL) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0))
+	if (lock && (prlimit(0, RLIMIT_MEMLOCK, &all, NULL) < 0 || lock_memory() < 0))
 		say("memory is not locked: %s", strerror(errno));
+	else
+		locked = lock;
 }
 
 int
@@ -223,6 +232,8 @@ daemon_part(int stop)
 	word = -1;
 	close(stop_pipe[0]);
 	stop_pipe[0] = stop;
+	if (locked && lock_memory() < 0)
+		say("memory is not locked: %s", strerror(errno));
 }
 
 void

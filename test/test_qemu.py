@@ -116,13 +116,15 @@ def test_restores_to_a_disk_that_fails(guest):
 
 def test_serves_the_root_and_is_not_killed(guest, mapped):
     mapped(f'--storage-daemon vm/100/{T1} drive-scsi1.img')
-    pid = guest.run('cat /run/pbs-loopdev/*.pid').strip()
-    assert guest.run(f'cat /proc/{pid}/oom_score_adj') == '-900\n'
-    assert guest.run(f'head -c 1 /proc/{pid}/cmdline') == '@'
-    assert int(re.search(r'VmLck:\s*(\d+)', guest.run(f'cat /proc/{pid}/status'))[1]) > 256
-    # All its threads: PF_MEMALLOC_NOIO, which is PR_SET_IO_FLUSHER's.
-    flags = [int(line.rsplit(')', 1)[1].split()[6]) for line in guest.run(f'cat /proc/{pid}/task/*/stat').splitlines()]
-    assert len(flags) > 2 and all(f & 0x80000 for f in flags)
+    pids = guest.run('for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in pbsmap*) echo ${p#/proc/};; esac; done').split()
+    assert len(pids) == 3
+    for pid in pids:
+        assert guest.run(f'cat /proc/{pid}/oom_score_adj') == '-900\n'
+        assert guest.run(f'head -c 1 /proc/{pid}/cmdline') == '@'
+        assert int(re.search(r'VmLck:\s*(\d+)', guest.run(f'cat /proc/{pid}/status'))[1]) > 128
+        # All its threads: PF_MEMALLOC_NOIO, which is PR_SET_IO_FLUSHER's.
+        flags = [int(line.rsplit(')', 1)[1].split()[6]) for line in guest.run(f'cat /proc/{pid}/task/*/stat').splitlines()]
+        assert flags and all(f & 0x80000 for f in flags)
 
 
 def test_root_is_read_only(guest):
