@@ -241,8 +241,8 @@ clean(const struct look *k, const struct run_entry *ent, struct err *e)
 	for (int i = 0; i < MOUNTS_MAX; i++)
 		if (umount2(k->path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
 			break;
-	if (k->has_file && unlinkat(k->dirfd, ent->name, 0) != 0 && errno != ENOENT && rc == 0)
-		rc = err_set(e, ST_FAIL, -errno, "cannot remove %s: %s", k->path, strerror(errno));
+	if (k->has_file && unlinkat(k->dirfd, ent->name, 0) != 0 && errno != ENOENT)
+		return rc < 0 ? rc : err_set(e, ST_FAIL, -errno, "cannot remove %s: %s", k->path, strerror(errno));
 	run_pid_name(ent->name, pid_name);
 	/* Last: as long as it stands, the rest can be found again. */
 	if (k->has_pid_file)
@@ -366,8 +366,9 @@ run_release(int dirfd, const char *name)
 	 * files. A pid file that somebody has removed leaves a name that is ours. */
 	if (look_pid(&k, name) == getpid() || !k.has_pid_file) {
 		run_pid_name(name, pid_name);
-		unlinkat(dirfd, name, 0);
-		unlinkat(dirfd, pid_name, 0);
+		/* Without its pid file a name that stays would be nobody's. */
+		if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+			unlinkat(dirfd, pid_name, 0);
 	}
 	if (locked == 0)
 		unlock(dirfd);
