@@ -37,15 +37,16 @@ static void
 on_signal(int sig)
 {
 	int keep = errno;
-	ssize_t n = 0;
+	ssize_t n;
 
 	(void)sig;
 	/* A full pipe is no error: it has been said already. */
 	if (child > 0)
 		kill(child, SIGTERM);
 	else
-		n = write(stop_pipe[1], "", 1);
-	(void)n;
+		do
+			n = write(stop_pipe[1], "", 1);
+		while (n < 0 && errno == EINTR);
 	errno = keep;
 }
 
@@ -205,9 +206,10 @@ leave_terminal(void)
 	signal(SIGHUP, SIG_IGN);
 	if ((fd = open("/dev/null", O_RDWR)) < 0)
 		fd = open("/", O_PATH);	/* anything harmless to hold 0, 1 and 2 */
-	dup2(fd, 0);
-	dup2(fd, 1);
-	dup2(fd, 2);
+	/* Whoever waits for their end must not wait for us. */
+	for (int i = 0; i < 3; i++)
+		if (dup2(fd, i) < 0)
+			close(i);
 	if (fd > 2)
 		close(fd);
 	close_inherited();
