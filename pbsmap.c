@@ -109,7 +109,10 @@ main(int argc, char **argv)
 	}
 	if (e.text[0])
 		say("%s", e.text);
-	if (fflush(stdout) < 0 && st == ST_DONE)
+	/* What is longer than the buffer was written, or was not, before. */
+	if ((ferror(stdout) || fflush(stdout) < 0) && st == ST_DONE) {
+		say("cannot write all of it to stdout");
 		st = ST_FAIL;
+	}
 	return st;
 }
