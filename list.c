@@ -22,7 +22,7 @@
 
 struct item {
 	int64_t time;
-	long start, len;		/* bytes in the text */
+	size_t start, len;		/* bytes in the text */
 };
 
 struct list {
@@ -30,9 +30,9 @@ struct list {
 	struct origin origin;
 	struct snapshot at;
 	int is_group, is_snapshot;	/* what the operand is; neither: there is none */
-	FILE *out;			/* writes to text */
+	FILE *out;			/* writes to text, by keep() */
 	char *text;
-	size_t text_len;
+	size_t text_len, text_room;
 	struct item *items;
 	size_t count, room;
 	char **ns;			/* namespaces, count_ns of them */
@@ -245,25 +245,45 @@ row_json(FILE *f, const struct list_row *r)
 
 /* ---- collecting ---- */
 
+/* (Of musl's open_memstream() nobody learns that memory ran out.) */
+static ssize_t
+keep(void *ctx, const char *buf, size_t len)
+{
+	struct list *l = ctx;
+	char *more;
+
+	if (len > l->text_room - l->text_len) {
+		if ((more = realloc(l->text, l->text_room * 2 + len)) == NULL)
+			return -1;
+		l->text = more;
+		l->text_room = l->text_room * 2 + len;
+	}
+	memcpy(l->text + l->text_len, buf, len);
+	l->text_len += len;
+	return (ssize_t)len;
+}
+
 static int
 take_row(void *ctx, const struct list_row *r)
 {
 	struct list *l = ctx;
 	struct item *more;
-	long start = ftell(l->out);
+	size_t start = l->text_len;
 
 	if (l->count == l->room) {
-		l->room = l->room * 2 + 64;
-		if ((more = realloc(l->items, l->room * sizeof(*more))) == NULL)
+		if ((more = realloc(l->items, (l->room * 2 + 64) * sizeof(*more))) == NULL)
 			return -ENOMEM;
 		l->items = more;
+		l->room = l->room * 2 + 64;
 	}
 	if (l->o->json)
 		row_json(l->out, r);
 	else
 		(l->is_snapshot ? archives_text : l->is_group ? snapshot_text : group_text)(l->out, r);
-	l->items[l->count++] = (struct item){ r->name.has_time ? r->name.time : r->last, start, ftell(l->out) - start };
-	return ferror(l->out) ? -ENOMEM : 0;
+	if (fflush(l->out) < 0)
+		return -ENOMEM;
+	l->items[l->count++] = (struct item){ r->name.has_time ? r->name.time : r->last, start, l->text_len - start };
+	return 0;
 }
 
 static int
@@ -296,11 +316,11 @@ static int
 by_time(const void *a, const void *b)
 {
 	const struct item *x = a, *y = b;
-	long n = x->len < y->len ? x->len : y->len;
+	size_t n = x->len < y->len ? x->len : y->len;
 
 	if (x->time != y->time)
 		return x->time < y->time ? -1 : 1;
-	return memcmp(sorted_text + x->start, sorted_text + y->start, (size_t)n);
+	return memcmp(sorted_text + x->start, sorted_text + y->start, n);
 }
 
 static void
@@ -308,7 +328,6 @@ print_rows(struct list *l)
 {
 	size_t i;
 
-	fflush(l->out);
 	sorted_text = l->text;
 	if (l->count)
 		qsort(l->items, l->count, sizeof(*l->items), by_time);
@@ -319,7 +338,7 @@ print_rows(struct list *l)
 	for (i = 0; i < l->count; i++) {
 		if (l->o->json)
 			printf(l->printed ? ",\n" : "{\"%s\":[\n", l->o->operands ? "snapshots" : "groups");
-		fwrite(l->text + l->items[i].start, 1, (size_t)l->items[i].len, stdout);
+		fwrite(l->text + l->items[i].start, 1, l->items[i].len, stdout);
 		l->printed = 1;
 	}
 }
@@ -333,13 +352,14 @@ list_one(struct list *l, struct err *e)
 	struct source *s = l->origin.source;
 	int rc;
 
-	l->count = 0;
-	if ((l->out = open_memstream(&l->text, &l->text_len)) == NULL)
+	l->count = l->text_len = l->text_room = 0;
+	if ((l->out = fopencookie(l, "w", (cookie_io_functions_t){ .write = keep })) == NULL)
 		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
 	rc = s->ops->list(s, l->is_group || l->is_snapshot ? LIST_SNAPSHOTS : LIST_GROUPS, &l->at, take_row, l, e);
 	if (rc == -ENOMEM)
 		err_set(e, ST_FAIL, rc, "out of memory");
-	if (rc == 0)
+	/* Also what there is of an incomplete list. */
+	else if (rc == 0 || (l->count && l->origin.repo.is_dir))
 		print_rows(l);
 	fclose(l->out);
 	free(l->text);
@@ -396,25 +416,30 @@ nothing(struct list *l, struct err *e)
 static int
 list_all(struct list *l, struct err *e)
 {
-	struct err ignored;
+	int rc, more, is_dir = l->origin.repo.is_dir;
+	struct err why;
 	size_t i;
-	int rc;
 
 	if (!l->o->recursive) {
 		rc = list_one(l, e);
-		/* Only a hint; what cannot be seen is not missed. */
-		if (rc == 0 && !l->is_group && !l->is_snapshot)
-			get_namespaces(l, &ignored);
+		/* Only a hint; what must not be seen is not missed. */
+		if (rc == 0 && !l->is_group && !l->is_snapshot && (more = get_namespaces(l, &why)) < 0 &&
+		    is_dir && more != -EACCES) {
+			*e = why;
+			rc = more;
+		}
 		return rc;
 	}
-	if ((rc = get_namespaces(l, e)) < 0 && rc != -ENOENT)
+	if ((rc = get_namespaces(l, e)) < 0 && rc != -ENOENT && (!is_dir || l->count_ns == 0))
 		return rc;
 	if (l->count_ns == 0)
 		return list_one(l, e);
-	rc = 0;
-	for (i = 0; rc == 0 && i < l->count_ns; i++) {
+	if (rc == -ENOENT)
+		rc = 0;
+	for (i = 0; (rc == 0 || (is_dir && rc != -ENOMEM)) && i < l->count_ns; i++) {
 		strcpy(l->at.ns, l->ns[i]);
-		rc = list_one(l, e);
+		if ((more = list_one(l, rc < 0 ? &why : e)) < 0 && rc == 0)
+			rc = more;
 	}
 	return rc;
 }
@@ -466,11 +491,11 @@ list_run(const struct opts *o, struct err *e)
 		rc = list_all(&l, e);
 		if (rc == 0 && !l.printed)
 			rc = nothing(&l, e);
-		if (rc == 0 && o->json)
+		if ((rc == 0 || l.printed) && o->json)
 			printf("%s],\"namespaces\":[", l.printed ? "" : o->operands ? "{\"snapshots\":[" : "{\"groups\":[");
-		if (rc == 0)
+		if (rc == 0 || l.printed)
 			print_namespaces(&l);
-		if (rc == 0 && o->json)
+		if ((rc == 0 || l.printed) && o->json)
 			printf("]}\n");
 	}
 	for (i = 0; i < l.count_ns; i++)

@@ -223,13 +223,26 @@ store_path(const struct snapshot *s, char *out, size_t cap)
 	return (size_t)snprintf(out + n, cap - (size_t)n, "%s", name) < cap - (size_t)n ? 0 : -ENAMETOOLONG;
 }
 
-static int
-is_finished(int group, const char *time)
+struct dirent *
+store_entry(DIR *d, int *rc)
+{
+	struct dirent *ent;
+
+	errno = 0;
+	if ((ent = readdir(d)) == NULL && errno)
+		*rc = -errno;
+	return ent;
+}
+
+int
+store_is_finished(int group, const char *time)
 {
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s/index.json.blob", time);
-	return faccessat(group, name, F_OK, 0) == 0;
+	if (faccessat(group, name, F_OK, 0) == 0)
+		return 1;
+	return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
 }
 
 static int
@@ -241,7 +254,7 @@ store_snapshots(struct source *src, const struct snapshot *group,
 	struct dirent *d;
 	char path[1024];
 	DIR *dir = NULL;
-	int fd, rc;
+	int fd, rc, bad = 0;
 
 	memset(&info, 0, sizeof(info));
 	info.name = *group;
@@ -256,13 +269,17 @@ store_snapshots(struct source *src, const struct snapshot *group,
 		return err_set(e, ST_FAIL, rc, "%s/%s: %s", s->path, path, rc == -ENOENT ? "no such group" : strerror(-rc));
 	}
 	info.name.has_time = 1;
-	while (rc == 0 && (d = readdir(dir)) != NULL)
-		if (time_parse(d->d_name, strlen(d->d_name), &info.name.time) == 0) {
-			info.finished = is_finished(dirfd(dir), d->d_name);
+	/* What cannot be read may be the newest: an older one would not be what was asked for. */
+	while (rc == 0 && bad == 0 && (d = store_entry(dir, &bad)) != NULL) {
+		if (time_parse(d->d_name, strlen(d->d_name), &info.name.time) < 0)
+			continue;
+		if ((info.finished = store_is_finished(dirfd(dir), d->d_name)) < 0)
+			bad = info.finished;
+		else
 			rc = fn(ctx, &info);
-		}
+	}
 	closedir(dir);
-	return rc;
+	return bad < 0 ? err_set(e, ST_FAIL, bad, "%s/%s: %s", s->path, path, strerror(-bad)) : rc;
 }
 
 static int
@@ -316,7 +333,8 @@ slurp(int fd, int64_t size, const char *name, uint64_t max, uint8_t **out, size_
 	if (fd == -EBADMSG)
 		return err_set(e, ST_DAMAGED, fd, "%s: is no regular file", name);
 	if (fd < 0)
-		return err_set(e, fd == -EACCES ? ST_TRUST : ST_DAMAGED, fd, "%s: %s", name, strerror(-fd));
+		return err_set(e, fd == -EACCES ? ST_TRUST : fd == -ENOENT || fd == -ELOOP ? ST_DAMAGED : ST_FAIL, fd, "%s: %s",
+		    name, strerror(-fd));
 	if ((uint64_t)size > max)
 		rc = err_set(e, ST_DAMAGED, -EFBIG, "%s: is longer than it may be (%lld bytes)", name, (long long)size);
 	else if ((p = malloc((size_t)size + 1)) == NULL)

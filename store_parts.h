@@ -4,6 +4,7 @@
 #ifndef STORE_PARTS_H
 #define STORE_PARTS_H
 
+#include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,10 @@
 int store_ns_path(const char *ns, char *out, size_t cap);
 /* "ns/a/ns/b/vm/100[/TIME]"; 0, or -ENAMETOOLONG. */
 int store_path(const struct snapshot *s, char *out, size_t cap);
+/* readdir(); an error goes to *rc, which the end does not touch. */
+struct dirent *store_entry(DIR *d, int *rc);
+/* Has the snapshot in this group's directory a manifest? 1, 0, or a negative errno. */
+int store_is_finished(int group, const char *time);
 /* As source_ops.file, of a file in this directory. */
 int store_read(int dir, const char *name, uint64_t max, uint8_t **out, size_t *len, struct err *e);
 
