@@ -99,7 +99,7 @@ src := $(filter-out pbsmap.c,$(wildcard *.c))
 obj := $(src:%.c=$B/%.o)
 units := $(patsubst %.c,$B/%,$(wildcard test/unit_*.c))
 helpers := $(patsubst %.c,$B/%,$(filter-out test/unit_% test/fuzz_% test/replay.c \
-	$(wildcard test/mk*.c test/pbsd*.c),$(wildcard test/*.c)))
+	$(wildcard test/mk*.c test/pbsd*.c) test/inject.c,$(wildcard test/*.c)))
 fuzzers := $(patsubst %.c,$B/%,$(wildcard test/fuzz_*.c))
 
 all: $(BIN)
@@ -135,6 +135,12 @@ $B/%.o: %.c Makefile $(libs_done)
 $(units) $(helpers): %: %.o $B/pbsmap.a
 	@$(link)
 
+# The whole program, with its C library's calls replaced by ones that fail.
+faulty_calls := $(shell awk -F '[^a-z0-9_LFS]+' '/^WRAP/ { print $$2 == "LFS" ? $$3 " " $$3 "64" : $$2 } \
+	/^__wrap_/ { print substr($$1, 8) }' test/faulty.c)
+$B/test/faulty: LDFLAGS += $(faulty_calls:%=-Wl,--wrap=%)
+$B/test/faulty.o: pbsmap.c
+
 # Without libFuzzer a fuzz target replays the files it is given.
 ifeq ($(MODE),fuzz)
 $(fuzzers): %: %.o $B/pbsmap.a
@@ -152,6 +158,8 @@ build/test/mkstore: $(call tool_objs,mk)
 	@$(HOSTCC) -o $@ $^ -lcrypto -lzstd -lz -lpthread
 build/test/pbsd: $(call tool_objs,pbsd)
 	@$(HOSTCC) -o $@ $^ -lnghttp2 -lssl -lcrypto -ljansson -lzstd -lpthread
+build/test/inject: build/test/host/inject.o
+	@$(HOSTCC) -o $@ $^
 build/test/host/%.o: test/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "	$@"
@@ -228,7 +236,7 @@ test-full:
 	@rc=0; for part in test check-slow lint-full tsan valgrind cover reproducible; do $(MAKE) $$part || rc=1; done; exit $$rc
 units: $(units)
 tests: $(units) $(fuzzers) $(if $(MODE),,tools)
-tools: $(helpers) build/test/mkstore build/test/pbsd
+tools: $(helpers) build/test/mkstore build/test/pbsd build/test/inject
 
 # FUZZ=json: this target alone; what crashes it stays in build/fuzz.
 FUZZ = $(patsubst test/fuzz_%.c,%,$(wildcard test/fuzz_*.c))
@@ -239,6 +247,14 @@ fuzz:
 	@for x in $(FUZZ); do mkdir -p build/fuzz/corpus/$$x test/corpus/$$x; \
 	    build/fuzz/test/fuzz_$$x -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 \
 	    -artifact_prefix=build/fuzz/$$x- build/fuzz/corpus/$$x test/corpus/$$x || exit 1; done
+
+# Every fault there is a way to make, one a run; takes half an hour. FAULTS='--case local': faults.py's options.
+FAULTS =
+faults:
+	$(need) $(build) tools test root
+	@$(MAKE) all tests
+	FAULTS=all BUILD=$B $(pytest) test/test_faulty.py
+	BUILD=$B $(PYTHON) test/faults.py $(FAULTS)
 
 # Another architecture's program, its unit tests under an emulator.
 arm64: build/arm64/cc
@@ -316,5 +332,5 @@ distclean:
 	rm -rf pbsmap build
 
 .PHONY: all objects libs units tests tools check check-root check-qemu check-slow san san-run test test-full \
-	lint lint-full lint-fast lint-all tsan valgrind cover fuzz arm64 bench demo dist reproducible deps \
+	lint lint-full lint-fast lint-all tsan valgrind cover fuzz faults arm64 bench demo dist reproducible deps \
 	install install-initramfs install-dracut install-systemd clean distclean

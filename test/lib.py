@@ -275,7 +275,7 @@ class Place:
         out = []
         for p in pathlib.Path('/proc').glob('[0-9]*'):
             with contextlib.suppress(OSError):
-                if f'PBSMAP_TEST={self.token}'.encode() in (p / 'environ').read_bytes().split(b'\0') and (p / 'comm').read_text() != 'strace\n':
+                if f'PBSMAP_TEST={self.token}'.encode() in (p / 'environ').read_bytes().split(b'\0') and (p / 'comm').read_text() not in ('strace\n', 'inject\n'):
                     if (p / 'stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z':
                         out.append(int(p.name))
         return out
@@ -300,8 +300,8 @@ class Place:
         mounts = [m for m in self.mounts() if m.startswith(str(RUN_DIR))]
         return files + mine + mounts + [f'process {p}' for p in self.processes()]
 
-    def sweep(self):
-        """Takes everything away by force, whatever state a failed test left it in."""
+    def clear(self):
+        """Takes all mappings away by force, whatever state a failed test left them in."""
         for m in reversed([m for m in self.mounts() if not m.startswith(str(RUN_DIR))]):
             subprocess.run(['umount', '-l', m], check=False, stderr=subprocess.DEVNULL)
         for sig in (signal.SIGINT, signal.SIGKILL):
@@ -317,6 +317,9 @@ class Place:
         for p in RUN_DIR.glob('*') if RUN_DIR.is_dir() else ():
             if self.token in p.name:
                 p.unlink(missing_ok=True)
+
+    def sweep(self):
+        self.clear()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
