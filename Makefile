@@ -235,7 +235,7 @@ test:
 test-full:
 	@rc=0; for part in test check-slow lint-full tsan valgrind cover reproducible; do $(MAKE) $$part || rc=1; done; exit $$rc
 units: $(units)
-tests: $(units) $(fuzzers) $(if $(MODE),,tools)
+tests: $(units) $(fuzzers) $(if $(MODE),$(if $(filter san,$(MODE)),$B/test/faulty),tools)
 tools: $(helpers) build/test/mkstore build/test/pbsd build/test/inject
 
 # FUZZ=json: this target alone; what crashes it stays in build/fuzz.
