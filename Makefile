@@ -256,6 +256,13 @@ faults:
 	FAULTS=all BUILD=$B $(pytest) test/test_faulty.py
 	BUILD=$B $(PYTHON) test/faults.py $(FAULTS)
 
+# Minutes of reading while everything goes wrong; SOAK=7200: hours.
+SOAK = 180
+soak:
+	$(need) $(build) tools test root
+	@$(MAKE) all tools
+	SOAK=$(SOAK) $(PYTHON) test/soak.py
+
 # Another architecture's program, its unit tests under an emulator.
 arm64: build/arm64/cc
 	$(need) arm64 $(build) test
@@ -332,5 +339,5 @@ distclean:
 	rm -rf pbsmap build
 
 .PHONY: all objects libs units tests tools check check-root check-qemu check-slow san san-run test test-full \
-	lint lint-full lint-fast lint-all tsan valgrind cover fuzz faults arm64 bench demo dist reproducible deps \
+	lint lint-full lint-fast lint-all tsan valgrind cover fuzz faults soak arm64 bench demo dist reproducible deps \
 	install install-initramfs install-dracut install-systemd clean distclean
