@@ -72,7 +72,9 @@ WARN = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla $(WERROR)
 ifeq ($(MODE),)
 # Small, but for what a byte's way goes through.  The program is optimized as
 # a whole with its libraries; tests are linked from the same objects as they are.
-CFLAGS = $(small) -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+# (Some compilers' default is code for any address, which a static program needs
+# not; tables of jumps are larger than what they save.)
+CFLAGS = $(small) -fno-pie -fno-jump-tables -g -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fstack-protector-strong
 hot := sha256 crc32 gcm blob scrypt
 $(hot:%=$B/%.o): CFLAGS += -O2

@@ -4,7 +4,7 @@
 
 # SMALL: how to optimize what no byte waits for.
 SMALL = -Os
-CFLAGS = $(SMALL) -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
+CFLAGS = $(SMALL) -fno-pie -fno-jump-tables -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables \
 	-fno-strict-aliasing -w
 CPPFLAGS = -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -isystem $L/include
 
