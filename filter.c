@@ -26,10 +26,10 @@
 
 #if defined(__x86_64__)
 #define ARCH AUDIT_ARCH_X86_64
-#define RESULT(u) ((u)->uc_mcontext.gregs[REG_RAX])
+#define SET_RESULT(u, value) ((u)->uc_mcontext.gregs[REG_RAX] = (value))
 #elif defined(__aarch64__)
 #define ARCH AUDIT_ARCH_AARCH64
-#define RESULT(u) ((u)->uc_mcontext.regs[0])
+#define SET_RESULT(u, value) ((u)->uc_mcontext.regs[0] = (unsigned long)(value))
 #endif
 
 #ifdef __GLIBC__
@@ -120,7 +120,7 @@ refused(int sig, siginfo_t *info, void *context)
 	unsigned nr = (unsigned)info->si_syscall;
 
 	(void)sig;
-	RESULT(u) = -EPERM;
+	SET_RESULT(u, -EPERM);
 	if (nr / 8 >= sizeof(seen) || (seen[nr / 8] & 1 << nr % 8))
 		return;
 	seen[nr / 8] = (unsigned char)(seen[nr / 8] | 1 << nr % 8);
