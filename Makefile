@@ -261,6 +261,7 @@ faults:
 	$(need) $(build) tools test root
 	@$(MAKE) all tests
 	FAULTS=all BUILD=$B $(pytest) test/test_faulty.py
+	ROUNDS=1000 BUILD=$B $(pytest) test/test_devices.py -k everything_at_once
 	BUILD=$B $(PYTHON) test/faults.py $(FAULTS)
 
 # Minutes of reading while everything goes wrong; SOAK=7200: hours.

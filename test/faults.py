@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import os
+import pathlib
 import re
 import selectors
 import signal
@@ -108,15 +109,15 @@ class Bench:
         self.data = read_device(m.dev, 0, m.size)
         assert hashlib.sha256(self.data).hexdigest() == SUMS['mbr.img']
         self.name = m.name
-        self.fds = self.descriptors(m.pid)
+        self.fds = self.descriptors()
         place.unmap(m.dev)
 
     def close(self):
         self.stack.close()
 
-    @staticmethod
-    def descriptors(pid):
-        return len(os.listdir(f'/proc/{pid}/fd'))
+    def descriptors(self):
+        """Of all its processes together."""
+        return sum(len(os.listdir(f'/proc/{p}/fd')) for p in self.place.processes())
 
     def args(self):
         return self.place.map_args(self.repo, self.snapshot, self.archive, opts=self.opts)
@@ -127,8 +128,9 @@ class Bench:
             raise Wrong(f'map without a fault: {r.returncode} {r.stderr}')
         return Mapping(self.place, r)
 
-    def run(self, args, point=None):
-        wrap = [tool('inject'), self.log, *point.args()] if point else []
+    def run(self, args, point=None, wrap=()):
+        if point:
+            wrap = [tool('inject'), self.log, *point.args()]
         try:
             return self.place.run(*args, wrap=list(map(str, wrap)), env=self.more, timeout=HANG)
         except subprocess.TimeoutExpired as e:
@@ -220,24 +222,23 @@ class Bench:
         if not re.fullmatch(r'/dev/loop\d+\n', r.stdout):
             raise Wrong(f'status 0, and stdout is {r.stdout!r}')
         dev = r.stdout.strip()
-        pids = self.place.processes()
         ok = self.read(dev)
         how = 'worked'
         if not ok:
-            if point.mode not in ('kill', 'killone') and not self.hit():
+            if point.mode not in ('kill', 'killone', 'group') and not self.hit():
                 raise Wrong('reads fail, and nothing was injected yet')
             how = 'EIO once'
             if not self.read(dev):
                 how = 'ended'
-        elif (point.mode == 'fail' and pids and not self.hit() or point.mode in ('short', 'eintr')) and self.descriptors(pids[0]) > self.fds:
-            raise Wrong(f'{self.descriptors(pids[0])} descriptors, without a fault {self.fds}')
+        elif (point.mode == 'fail' and not self.hit() or point.mode in ('short', 'eintr')) and (fds := self.descriptors()) > self.fds:
+            raise Wrong(f'{fds} descriptors, without a fault {self.fds}')
         u = self.run(['unmap', dev])
         if u.returncode != DONE and how != 'ended':
             # Perhaps it ended by itself between.
             if not re.search('nothing is mapped', u.stderr):
                 self.told(u)
                 how += ', unmap refused'
-        if how == 'ended' and self.place.loops() and point.mode not in ('kill', 'killone'):
+        if how == 'ended' and self.place.loops() and point.mode not in ('kill', 'killone', 'group'):
             raise Wrong(f'it gives errors for ever, and is still there: {u.stderr!r}')
         return how
 
@@ -308,9 +309,29 @@ class Bench:
             raise Wrong(f'{way} left {left}: {r.stderr!r}')
         return True
 
+    def little(self, point):
+        """With so much memory: it works, or it is said, or the kernel kills it, and nothing is left."""
+        with limited(point, self.place.token) as wrap:
+            r = self.run(self.args(), wrap=wrap)
+            if r.returncode == DONE:
+                how = self.use(r, point)
+            elif r.returncode == -9 and point.mode == 'group' or r.returncode in (126, 127, 128 + 9):
+                how = 'killed'			# before it could say anything
+            else:
+                self.told(r)
+                how = 'refused'
+            if left := self.left():
+                s = self.run(['status'])
+                if left2 := self.left():
+                    raise Wrong(f'{how}; left {left}, after status {left2}: {r.stderr!r} {s.stderr!r}')
+                how += ', the rest removed by status'
+        return how
+
     def point(self, point):
         """Outcome in words; raises Wrong."""
         self.log.unlink(missing_ok=True)
+        if point.mode in ('as', 'group'):
+            return self.little(point)
         if point.mode in ('kill', 'killone'):
             how = self.killed(point)
         else:
@@ -320,6 +341,10 @@ class Bench:
 
 def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'storm')):
     """All points of a case, in an order of no meaning."""
+    if 'limits' in what and 'map' in phases:
+        yield from limits(bench.case)
+    if not set(what) - {'limits'}:
+        return
     for phase in phases:
         counts = bench.counts(phase)
         case = bench.case
@@ -338,6 +363,36 @@ def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'sto
         if 'storm' in what:
             for mode, every in itertools.product(('short', 'eintr'), (2, 3, 7)):
                 yield Point(case, phase, mode, '', every, 0)
+
+
+# ---- too little memory ----
+
+GROUP = pathlib.Path('/sys/fs/cgroup/memory')	# of version 1; there is none where version 2 has it, or nobody
+STEPS = [*range(2, 16), *range(16, 64, 4), *range(64, 160, 16)]
+
+
+def limits(case):
+    """As points: a limit in MiB of address space, and of memory."""
+    for mib in STEPS:
+        yield Point(case, 'map', 'as', '', mib, 0)
+        if mib <= 64 and (GROUP / 'memory.limit_in_bytes').exists():
+            yield Point(case, 'map', 'group', '', mib, 0)
+
+
+@contextlib.contextmanager
+def limited(point, token):
+    """What to write before a command so that it has only so much."""
+    if point.mode == 'as':
+        yield ['prlimit', f'--as={point.n << 20}']
+        return
+    group = GROUP / token
+    group.mkdir()
+    try:
+        (group / 'memory.limit_in_bytes').write_text(str(point.n << 20))
+        yield ['sh', '-c', f'echo $$ >{group}/cgroup.procs && exec "$@"', 'sh']
+    finally:
+        wait_for(lambda: (group / 'tasks').read_text() == '', 5)
+        group.rmdir()
 
 
 # ---- all of them ----
@@ -373,7 +428,7 @@ def main():
     a.add_argument('--part', default='0-99', help='of a hundred')
     a.add_argument('--case', type=lambda s: s.split(','), default=CASES)
     a.add_argument('--phase', type=lambda s: s.split(','), default=('map', 'unmap'))
-    a.add_argument('--what', type=lambda s: s.split(','), default=('fail', 'lasting', 'kill', 'killone', 'storm'))
+    a.add_argument('--what', type=lambda s: s.split(','), default=('fail', 'lasting', 'kill', 'killone', 'storm', 'limits'))
     a.add_argument('--only')
     a.add_argument('--point')
     a.add_argument('--results', default=os.devnull, help='appended to')

@@ -216,8 +216,12 @@ def test_json_of_odd_names(place):
     place.unmap(row['device'])
 
 
+ROUNDS = int(os.environ.get('ROUNDS', 50))
+
+
+@pytest.mark.timeout(max(120, 5 * ROUNDS))
 def test_everything_at_once(place, before):
-    """50 rounds of maps, unmaps and looks at one name, with a SIGKILL now and then: whatever comes
+    """Rounds of maps, unmaps and looks at one name, with a SIGKILL now and then: whatever comes
     first, everyone ends, and at last nothing is left."""
     archive = f'{place.token}.img'
     st = place.store(f'vm/1/{T1}', **{archive.replace('.', '_'): mixed(70_000)})
@@ -226,7 +230,7 @@ def test_everything_at_once(place, before):
     rnd = random.Random(seed)
     print('seed', seed, file=sys.stderr)
     map_it = [*map(str, place.map_args(st, f'vm/1/{T1}', archive))]
-    for n in range(50):
+    for n in range(ROUNDS):
         todo = [map_it, map_it, ['unmap', full], ['status'], map_it if n % 2 else ['unmap', '-f', archive]]
         rnd.shuffle(todo)
         ps = [(args[0], subprocess.Popen([PBSMAP, *args], env=place.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
