@@ -7,6 +7,7 @@
  */
 #include "log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -51,6 +52,7 @@ emit(int priority, const char *fmt, va_list ap)
 {
 	char line[LINE_BYTES];
 	size_t at, len;
+	ssize_t done;
 	int n;
 
 	if (relay_on())
@@ -77,8 +79,8 @@ emit(int priority, const char *fmt, va_list ap)
 		return;
 	}
 	line[len++] = '\n';
-	if (write(STDERR_FILENO, line, len) < 0)
-		return;
+	for (at = 0; at < len && ((done = write(STDERR_FILENO, line + at, len - at)) > 0 || (done < 0 && errno == EINTR));)
+		at += done > 0 ? (size_t)done : 0;
 }
 
 void
