@@ -204,7 +204,7 @@ san:
 	@$(MAKE) MODE=san all tests
 	@$(MAKE) MODE=san san-run
 san-run:
-	BUILD=$B $(pytest) $(c_tests)
+	BUILD=$B $(pytest) $(c_tests) test/test_faulty.py
 
 # The analysers: what takes seconds, and all of it.  See test/lint.
 lint = CPPFLAGS="$(CPPFLAGS)" WARN="$(filter-out -Wno-format-truncation,$(WARN))" test/lint
@@ -240,7 +240,7 @@ cover:
 test:
 	@rc=0; for part in lint check san check-root $(if $(shell command -v apt-get),check-qemu); do $(MAKE) $$part || rc=1; done; exit $$rc
 test-full:
-	@rc=0; for part in test check-slow lint-full tsan valgrind cover reproducible; do $(MAKE) $$part || rc=1; done; exit $$rc
+	@rc=0; for part in test check-slow lint-full tsan valgrind cover reproducible faults soak; do $(MAKE) $$part || rc=1; done; exit $$rc
 units: $(units)
 tests: $(units) $(fuzzers) $(if $(MODE),$(if $(filter san,$(MODE)),$B/test/faulty),tools)
 tools: $(helpers) build/test/mkstore build/test/pbsd build/test/inject

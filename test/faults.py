@@ -1,7 +1,7 @@
 """Every fault of map -> read -> unmap, one a run: the Nth system call of each kind fails or its process is killed
 there (test/inject.c), and what must be true afterwards.
 
-    faults.py [--workers N] [--part LOW-HIGH] [--case local,server] [--phase map,unmap] [--what fail,kill,killone] [--only WORD]
+    faults.py [--workers N] [--part LOW-HIGH] [--most M] [--case local,server] [--phase map,unmap] [--what fail,kill,killone] [--only WORD]
 
 runs all of them, each worker in namespaces of its own, and prints the figures. A failed point is printed so that
 `faults.py --point 'server map fail read:socket 3 104'` repeats it.
@@ -30,7 +30,7 @@ E = errno
 # What may fail how. Kinds as inject.c names them; the longest beginning that fits counts. An errno that the kernel
 # never returns there would test nothing.
 ERRNOS = {
-    'mmap': [E.ENOMEM], 'mprotect': [E.ENOMEM], 'madvise': [E.EINVAL], 'mremap': [E.ENOMEM], 'mlockall': [E.ENOMEM],
+    'mmap': [E.ENOMEM], 'mprotect': [E.ENOMEM], 'madvise': [E.EINVAL], 'mremap': [E.ENOMEM], 'mlockall': [E.ENOMEM], 'mlock': [E.ENOMEM], 'munlock': [E.ENOMEM],
     'open': [E.EMFILE, E.EACCES], 'openat': [E.EMFILE, E.EACCES], 'open:/dev': [E.EMFILE, E.ENXIO], 'open:/proc': [E.EMFILE, E.ENOENT],
     'open:/dev/null': [E.EMFILE],
     'close': [E.EIO], 'fstat': [E.EIO], 'stat': [E.EACCES], 'lstat': [E.EACCES], 'newfstatat': [E.EACCES], 'access': [E.EACCES],
@@ -51,12 +51,13 @@ ERRNOS = {
     'setpriority': [E.EACCES], 'getpriority': [E.EACCES], 'sched_getaffinity': [E.EINVAL], 'pidfd_open': [E.EMFILE, E.ENOSYS],
     'pidfd_send_signal': [E.EPERM, E.ENOSYS], 'kill': [E.EPERM], 'nanosleep': [E.EINTR], 'seccomp': [E.EINVAL], 'capset': [E.EPERM],
     'capget': [E.EPERM], 'setresuid': [E.EPERM], 'setresgid': [E.EPERM], 'setgroups': [E.EPERM], 'landlock': [E.EOPNOTSUPP],
-    'getrandom': [E.ENOSYS], 'uname': [E.EFAULT], 'statfs': [E.EACCES], 'close_range': [E.ENOSYS],
+    'getrandom': [E.ENOSYS], 'unshare': [E.EPERM], 'setns': [E.EPERM], 'chroot': [E.EPERM], 'setuid': [E.EPERM], 'setgid': [E.EPERM],
+    'getrlimit': [E.EPERM], 'setrlimit': [E.EPERM], 'uname': [E.EFAULT], 'statfs': [E.EACCES], 'close_range': [E.ENOSYS],
 }
 # Not failed: they cannot, with descriptors that are there (fcntl 1, 2: FD_CLOEXEC, 4: flags; flock 8: LOCK_UN), or not in a
 # way that a program could bear (the C library's own).
 NEVER = ('fcntl:1', 'fcntl:2', 'fcntl:4', 'flock:8', 'futex', 'exit', 'rt_sig', 'set_tid_address', 'arch_prctl', 'restart_syscall', 'sched_yield', 'clock_gettime', 'brk',
-         'munmap', 'getpid', 'gettid', 'getuid', 'geteuid', 'getgid', 'getegid', 'execve', 'total')
+         'munmap', 'getpid', 'getppid', 'gettid', 'getuid', 'geteuid', 'getgid', 'getegid', 'execve', 'total')
 PASSING = {E.EINTR, E.ENOENT, E.EAGAIN}	# mean: once more; for ever they would be no fault of this world
 HANG = 40			# seconds until a run counts as hung
 CASES = ('local', 'server')
@@ -339,7 +340,12 @@ class Bench:
         return how if self.hit() else 'not reached'
 
 
-def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'storm')):
+def spread(count, most):
+    """1 to count, or so many of them."""
+    return range(1, count + 1) if count <= most else sorted({1 + i * (count - 1) // (most - 1) for i in range(most)})
+
+
+def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'storm'), most=1 << 30):
     """All points of a case, in an order of no meaning."""
     if 'limits' in what and 'map' in phases:
         yield from limits(bench.case)
@@ -350,7 +356,7 @@ def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'sto
         case = bench.case
         if 'fail' in what:
             for kind, count in sorted(counts.items()):
-                for n, e in itertools.product(range(1, count + 1), errnos(kind)):
+                for n, e in itertools.product(spread(count, most), errnos(kind)):
                     yield Point(case, phase, 'fail', kind, n, e)
         if 'lasting' in what:
             for kind in sorted(counts):
@@ -358,7 +364,7 @@ def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'sto
                     yield Point(case, phase, 'lasting', kind, 1, e)
         for mode in 'kill', 'killone':
             if mode in what:
-                for n in range(1, counts['total'] + 1):
+                for n in spread(counts['total'], most * 20):
                     yield Point(case, phase, mode, '', n, 0)
         if 'storm' in what:
             for mode, every in itertools.product(('short', 'eintr'), (2, 3, 7)):
@@ -403,7 +409,7 @@ def worker(o):
         for case in o.case:
             bench = Bench(place, case)
             try:
-                for p in points(bench, o.phase, o.what):
+                for p in points(bench, o.phase, o.what, o.most):
                     if zlib.crc32(str(p).encode()) % o.of in o.parts[o.worker::o.workers] and (not o.only or o.only in str(p)):
                         one(place, bench, p)
             finally:
@@ -425,6 +431,7 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument('--workers', type=int, default=os.cpu_count())
     a.add_argument('--worker', type=int)
+    a.add_argument('--most', type=int, default=1 << 30, help='of a kind of call; of all to be killed at 20 times as many')
     a.add_argument('--part', default='0-99', help='of a hundred')
     a.add_argument('--case', type=lambda s: s.split(','), default=CASES)
     a.add_argument('--phase', type=lambda s: s.split(','), default=('map', 'unmap'))

@@ -63,7 +63,9 @@ static const struct {
 	CALL(chdir, BY_NAME, 0, 0), CALL(fchdir, BY_NAME, 0, 0), CALL(getcwd, BY_NAME, 0, 0), CALL(setsid, BY_NAME, 0, 0),
 	CALL(prctl, BY_COMMAND, 0, 0), CALL(prlimit64, BY_NAME, 0, 0), CALL(capset, BY_NAME, 0, 0), CALL(capget, BY_NAME, 0, 0),
 	CALL(seccomp, BY_NAME, 0, 0), CALL(setresuid, BY_NAME, 0, 0), CALL(setresgid, BY_NAME, 0, 0), CALL(setgroups, BY_NAME, 0, 0),
-	CALL(getpid, BY_NAME, 0, 0), CALL(gettid, BY_NAME, 0, 0), CALL(getuid, BY_NAME, 0, 0), CALL(geteuid, BY_NAME, 0, 0),
+	CALL(getpid, BY_NAME, 0, 0), CALL(getppid, BY_NAME, 0, 0), CALL(mlock, BY_NAME, 0, 0), CALL(munlock, BY_NAME, 0, 0),
+	CALL(setgid, BY_NAME, 0, 0), CALL(setuid, BY_NAME, 0, 0), CALL(unshare, BY_NAME, 0, 0), CALL(setns, BY_NAME, 0, 0),
+	CALL(chroot, BY_NAME, 0, 0), CALL(pivot_root, BY_NAME, 0, 0), CALL(getrlimit, BY_NAME, 0, 0), CALL(setrlimit, BY_NAME, 0, 0), CALL(gettid, BY_NAME, 0, 0), CALL(getuid, BY_NAME, 0, 0), CALL(geteuid, BY_NAME, 0, 0),
 	CALL(getgid, BY_NAME, 0, 0), CALL(getegid, BY_NAME, 0, 0), CALL(kill, BY_NAME, 0, 0), CALL(tkill, BY_NAME, 0, 0),
 	CALL(pidfd_open, BY_NAME, 0, 0), CALL(pidfd_send_signal, BY_NAME, 0, 0), CALL(nanosleep, BY_NAME, 0, 0),
 	CALL(clock_nanosleep, BY_NAME, 0, 0), CALL(futex, BY_NAME, 0, 0), CALL(exit, BY_NAME, 0, 0), CALL(exit_group, BY_NAME, 0, 0),
@@ -209,7 +211,7 @@ classify(pid_t tid, const struct ptrace_syscall_info *s, char *out, size_t cap)
 		snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)tid, (int)a[0]);
 		n = readlink(link, path, sizeof(path) - 1);
 		path[n < 0 ? 0 : n] = 0;
-		snprintf(out, cap, "%s:%s", calls[i].name, place(path));
+		snprintf(out, cap, "%s:%s", calls[i].name, n < 0 ? "none" : place(path));
 		break;
 	default:
 		peek_text(tid, (unsigned long)a[calls[i].by == BY_PATH2], path, sizeof(path));
@@ -273,7 +275,8 @@ on_entry(struct tracee *t, const struct ptrace_syscall_info *s)
 	int c = classify(t->tid, s, name, sizeof(name));
 	long n;
 
-	if (s->entry.nr == SYS_fcntl && s->entry.args[1] == F_GETFD)
+	/* What asks for all descriptors there may be, or closes them, is no thousand points. */
+	if ((s->entry.nr == SYS_fcntl && s->entry.args[1] == F_GETFD) || strcmp(name, "close:none") == 0)
 		return;
 	n = count(name);
 	total++;

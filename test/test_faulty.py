@@ -19,7 +19,7 @@ from server import Server
 PROGRAM = ROOT / BUILD / 'test' / 'faulty'
 STORE = GOLDEN / 'store'
 ALL = os.environ.get('FAULTS') == 'all'
-SAMPLE = 12 if 'san' in str(BUILD) else 40	# of each command
+SAMPLE = 8 if 'san' in str(BUILD) else 30	# of each command
 HANG = 20
 SEED = int(os.environ.get('SEED', random.randrange(1 << 32)))
 R = ['--repository', '$STORE']
