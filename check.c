@@ -125,6 +125,26 @@ check_memory(struct check *c)
 		    mib, cache, mib < cache * 2 ? "; give a smaller --cache" : "");
 }
 
+/* Which partition tables the kernel parses, by the functions that it has. Without parsers (or where it does not tell:
+ * no /proc, no symbols in it) a map works as well. */
+static const char *
+parsers(void)
+{
+	static const char *const said[] = { "unknown", "none", "GPT", "MBR", "GPT, MBR" };
+	FILE *f = fopen("/proc/kallsyms", "re");
+	char line[512];
+	int gpt = 0, mbr = 0, any = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		any = 1;
+		gpt |= strstr(line, " efi_partition\n") != NULL;
+		mbr |= strstr(line, " msdos_partition\n") != NULL;
+	}
+	if (f)
+		fclose(f);
+	return said[any + gpt + 2 * mbr];
+}
+
 static void
 check_kernel(struct check *c)
 {
@@ -138,8 +158,7 @@ check_kernel(struct check *c)
 	if (major * 1000 + minor < 4004)
 		check_say(c, CHECK_WARN, "kernel", "%s %s: older than 4.4, not tried", u.release, u.machine);
 	else
-		check_say(c, CHECK_OK, "kernel", "%s %s; pbsmap adds the partitions it misses", u.release,
-		    u.machine);
+		check_say(c, CHECK_OK, "kernel", "%s %s; parsers: %s; pbsmap has its own", u.release, u.machine, parsers());
 }
 
 static void
@@ -268,13 +287,32 @@ check_key(struct check *c)
 	return 0;
 }
 
+/* On the way to a server's snapshot its connection is upgraded: what is wrong then is, but for a missing snapshot, the
+ * upgrade, or what stands in its way. */
+static int
+enter(struct check *c)
+{
+	struct err e = { ST_FAIL, "" };
+	int rc = snap_enter(&c->snap, &e);
+
+	if (rc == -EPROTO || rc == -ECONNRESET || rc == -ETIMEDOUT || rc == -EIO)
+		return check_not_upgraded(c, rc, &e);
+	return rc < 0 ? check_fail(c, "snapshot", &e) : 0;
+}
+
 static void
 check_snapshot(struct check *c)
 {
 	char name[ID_MAX + 64];
 	struct err e = { ST_FAIL, "" };
+	int rc;
 
-	if (snap_read(&c->snap, &e) < 0 || choose_file(c, &e) < 0) {
+	if (enter(c) < 0)
+		return;
+	rc = snap_read(&c->snap, &e);
+	if (!c->snap.origin.repo.is_dir)
+		check_upgraded(c, rc == 0);
+	if (rc < 0 || choose_file(c, &e) < 0) {
 		check_fail(c, "snapshot", &e);
 		return;
 	}

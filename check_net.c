@@ -1,6 +1,7 @@
 /* `check`, the way to a server: name, TCP, TLS and certificate, login. Each by the functions that a session uses. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "session.h"
 #include "tcp.h"
 
+#define TRIPS 3				/* small requests, the fastest of which is the round trip */
 #define SOON (14 * 86400)		/* s before a certificate's end that deserve a warning */
 
 static int
@@ -153,4 +155,46 @@ check_login(struct check *c)
 	check_say(c, CHECK_OK, "login", "%s; the server is version %s.%s, %lld ms", c->snap.origin.repo.auth_id, v.row.version,
 	    v.row.release, (long long)(clock_ms() - start));
 	return 0;
+}
+
+/* ms of a request for what is small and has been read already. */
+static int64_t
+round_trip(struct source *src)
+{
+	int64_t least = INT64_MAX, start;
+	uint8_t *p;
+	size_t n;
+	int i;
+
+	for (i = 0; i < TRIPS; i++) {
+		start = clock_ms();
+		if (src->ops->file(src, "index.json.blob", MANIFEST_MAX, &p, &n, NULL) < 0)
+			break;
+		free(p);
+		if (clock_ms() - start < least)
+			least = clock_ms() - start;
+	}
+	return least;
+}
+
+void
+check_upgraded(struct check *c, int readable)
+{
+	int64_t trip = readable ? round_trip(c->snap.source) : INT64_MAX;
+
+	if (trip == INT64_MAX)
+		check_say(c, CHECK_OK, "upgrade", "works: the reader protocol is spoken");
+	else
+		check_say(c, CHECK_OK, "upgrade", "works, round trip %lld ms", (long long)trip);
+}
+
+int
+check_not_upgraded(struct check *c, int rc, const struct err *e)
+{
+	struct err why;
+
+	/* The login was answered, so it is this request that does not get through; unless the server says why (-EIO). */
+	err_set(&why, e->status, rc, "%s%s", e->text, rc == -EIO || strstr(e->text, "proxy") ? "" : "; other requests are answered: "
+	    "a proxy in between that passes no upgrades? Connect to the server itself (port 8007)");
+	return check_fail(c, "upgrade", &why);
 }

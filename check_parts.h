@@ -33,6 +33,10 @@ int check_patience(const struct check *c);
 int check_net(struct check *c);
 /* Who we are to the server, by its version. 0 or -1. */
 int check_login(struct check *c);
+/* The reader protocol is spoken; its round trip is measured when files can be read. */
+void check_upgraded(struct check *c, int readable);
+/* It is not: says what to do. Returns -1. */
+int check_not_upgraded(struct check *c, int rc, const struct err *e);
 
 /* Some chunks of c->archive, how fast they come and are decoded. */
 void check_speed(struct check *c);

@@ -19,7 +19,6 @@
 #include "thread.h"
 
 #define CHUNKS 16			/* at most; fewer when memory is short */
-#define TRIPS 3				/* small requests, the fastest of which is the round trip */
 #define MEASURE 400			/* ms of decoding */
 #define LINE_MEASURE 1500		/* ms of the speed test */
 #define LINE_THREADS 4			/* requests of it at a time */
@@ -179,31 +178,11 @@ line_thread(void *arg)
 	return (void *)(uintptr_t)bytes;
 }
 
-/* ms of a request for what is small and has been read already. */
-static int64_t
-round_trip(struct source *src)
-{
-	int64_t least = INT64_MAX, start;
-	uint8_t *p;
-	size_t n;
-	int i;
-
-	for (i = 0; i < TRIPS; i++) {
-		start = clock_ms();
-		if (src->ops->file(src, "index.json.blob", MANIFEST_MAX, &p, &n, NULL) < 0)
-			break;
-		free(p);
-		if (clock_ms() - start < least)
-			least = clock_ms() - start;
-	}
-	return least;
-}
-
 static void
 measure_line(struct sample *s)
 {
 	pthread_t t[LINE_THREADS];
-	int64_t trip = round_trip(s->c->snap.source), start = clock_ms();
+	int64_t start = clock_ms();
 	uint64_t bytes = 0, speed;
 	void *ret;
 	char size[10];
@@ -216,12 +195,11 @@ measure_line(struct sample *s)
 		bytes += (uintptr_t)ret;
 	}
 	if (bytes == 0) {
-		check_say(s->c, CHECK_WARN, "line", "the server's speed test does not answer; round trip %lld ms", (long long)trip);
+		check_say(s->c, CHECK_WARN, "line", "the server's speed test does not answer");
 		return;
 	}
 	speed = rate(bytes, start);
-	check_say(s->c, CHECK_OK, "line", "%s/s (the server's speed test), round trip %lld ms", human_size(speed, size),
-	    (long long)trip);
+	check_say(s->c, CHECK_OK, "line", "%s/s (the server's speed test)", human_size(speed, size));
 	s->line = s->raw ? (uint64_t)((double)speed * (double)s->data / (double)s->raw) : speed;
 }
 

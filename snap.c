@@ -79,20 +79,25 @@ snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err
 	if ((rc = snapshot_parse(snapshot, s->origin.ns, &s->name, e)) < 0 ||
 	    (relay_on() && (rc = confine(s, e)) < 0))
 		return rc;
-	return snap_read(s, e);
+	return (rc = snap_enter(s, e)) < 0 ? rc : snap_read(s, e);
+}
+
+int
+snap_enter(struct snap *s, struct err *e)
+{
+	int rc;
+
+	s->source = s->origin.source;
+	rc = source_resolve(s->source, &s->name, e);
+	return rc < 0 ? rc : s->source->ops->open(s->source, &s->name, e);
 }
 
 int
 snap_read(struct snap *s, struct err *e)
 {
-	int rc;
+	int rc = read_manifest(s, e);
 
-	s->source = s->origin.source;
-	if ((rc = source_resolve(s->source, &s->name, e)) < 0 ||
-	    (rc = s->source->ops->open(s->source, &s->name, e)) < 0 ||
-	    (rc = read_manifest(s, e)) < 0)
-		return rc;
-	return check_names(s, e);
+	return rc < 0 ? rc : check_names(s, e);
 }
 
 /* ---- key ---- */

@@ -34,7 +34,8 @@ struct archive {
 /* Opens the repository, finds the snapshot, reads and parses the manifest. snap_close() in any case. */
 int snap_open(struct snap *s, const struct opts *o, const char *snapshot, struct err *e);
 
-/* The same from there on where s->origin is open and s->name set. */
+/* The same in two steps where s->origin is open and s->name set: finds it and, on a server, connects; reads the manifest. */
+int snap_enter(struct snap *s, struct err *e);
 int snap_read(struct snap *s, struct err *e);
 
 /* Gets the key when the file is encrypted, the manifest names one, or the user gave one; checks fingerprint and
