@@ -9,12 +9,22 @@ import sys
 import pytest
 
 from formats import blob, raw_blob, write
-from lib import DONE, FAIL, GOLDEN, PBSMAP, T1, TRUST, USAGE, place	# noqa: F401
+from lib import DONE, FAIL, GOLDEN, KEYS, PBSMAP, T1, TRUST, USAGE, place	# noqa: F401
 from server import Server
 
 T2, T3 = '2026-02-03T04:05:06Z', '2026-03-04T05:06:07Z'
 FORMS = ([], ['-r'], ['vm/100'], ['vm/101'], ['vm/102'], ['host/split'], [f'vm/100/{T1}'], [f'vm/100/{T3}'], [f'vm/101/{T1}'],
          [f'host/files/{T2}'], ['--ns', 'a/b', 'host/nested'], ['-r', 'host/nested'], ['-r', f'host/nested/{T1}'])
+
+
+@pytest.mark.parametrize('args', (['list', 'vm/100'], ['list', '--json'], ['verify', '--quiet', 'vm/100'], ['check'], ['status', '--json'],
+                                  ['completion', 'bash'], ['key', 'show', KEYS / 'none.json']))
+def test_output_that_cannot_be_written(place, args):
+    """Also when it is a single line, which is written before the end."""
+    more = [] if args[0] in ('status', 'completion', 'key') else ['--repository', GOLDEN / 'store']
+    with open('/dev/full', 'w') as full:
+        r = subprocess.run([PBSMAP, *map(str, args + more)], env=place.env(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert r.returncode == FAIL and 'cannot write all of it to stdout' in r.stderr, r.stderr
 
 
 @pytest.fixture
