@@ -46,6 +46,9 @@ session_list(struct source *src, enum list_what what, const struct snapshot *at,
 	/* When the answer broke off, the text that ends too early is not what was wrong. */
 	bad = rc == 0 || l.p.json.rc < 0;
 	end = listing_end(&l);
+	/* What servers say of a namespace that is not there names nothing. */
+	if (rc == -ENOENT && e && at->ns[0] && strstr(e->text, "No such file"))
+		err_set(e, ST_FAIL, rc, "%s: %s: there is no namespace '%s'", s->api.host, s->repo.store, at->ns);
 	if (!bad)
 		return rc;
 	return why.text[0] ? err_set(e, ST_FAIL, end, "%s: the server's list: %s", s->api.host, why.text) : end;

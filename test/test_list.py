@@ -170,7 +170,7 @@ def test_empty_or_missing(place):
     st = place.golden()
     for where, args, status, words in (
             ('', ['ct/1'], FAIL, 'no such group'), ('', [f'vm/100/{T1[:-3]}59Z'], FAIL, 'no such snapshot'),
-            ('', ['--ns', 'nosuch'], FAIL, 'no namespace|No such file'), ('', ['vm'], USAGE, 'vm'),
+            ('', ['--ns', 'nosuch'], FAIL, "there is no namespace 'nosuch'"), ('', ['vm'], USAGE, 'vm'),
             ('', ['--ns', 'a'], DONE, 'is empty: no groups in namespace a'),
             ('', ['host/chunk64k'], DONE, 'is empty: no snapshots')):
         r = lists(place, f'{st}{where}', *args, status=status)
