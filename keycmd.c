@@ -153,6 +153,8 @@ write_key(const char *path, const uint8_t *text, size_t len, struct err *e)
 	rc = fflush(f) == 0 && !ferror(f) && (f == stdout || fsync(fileno(f)) == 0) ? 0 : -errno;
 	if (f != stdout && fclose(f) != 0 && rc == 0)
 		rc = -errno;
+	if (rc < 0 && f != stdout)
+		unlink(path);		/* a piece of a key would stand in the way of the next try */
 	return rc < 0 ? err_set(e, ST_FAIL, rc, "%s: %s", path ? path : "stdout", strerror(-rc)) : 0;
 }
 

@@ -122,6 +122,13 @@ def test_recover_from_server(place):
         recovered(place.run('key', 'recover', '--master', MASTER, '--repository', s.repo(), 'vm/101', env=s.env()))
 
 
+def test_a_piece_of_a_key_does_not_stay(place):
+    wrap = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=fsync', '-e', 'inject=fsync:error=ENOSPC']
+    r = place.run('key', 'recover', '--master', MASTER, '--repository', GOLDEN / 'store', 'vm/101', place.dir / 'out', wrap=wrap)
+    failed(r, FAIL, 'No space left')
+    assert not (place.dir / 'out').exists()
+
+
 def test_recover_from_files(place):
     out = place.dir / 'out.json'
     r = place.run('key', 'recover', '--master', MASTER, GOLDEN / 'store' / BLOB, out)
