@@ -308,6 +308,7 @@ compare(struct restore *r, struct err *e)
 {
 	uint64_t bytes = r->archive.index.count / 8 + 1, c, wrong = 0;
 	uint8_t *same = calloc(1, bytes);
+	struct err why;
 	int rc;
 
 	if (same == NULL)
@@ -315,9 +316,14 @@ compare(struct restore *r, struct err *e)
 	target_forget(&r->target);
 	rc = scan(r, "read back", NULL, same, e);
 	for (c = 0; rc == 0 && c < r->archive.index.count; c++)
-		if (!bit_get(same, (uint32_t)c) && bit_get(r->done, (uint32_t)c) && wrong++ < 100)
-			say("%s: reads back wrong at offset %llu", r->target.path,
-			    (unsigned long long)index_start(&r->archive.index, c));
+		if (!bit_get(same, (uint32_t)c) && bit_get(r->done, (uint32_t)c)) {
+			r->done[c / 8] &= (uint8_t)~(1u << c % 8);	/* --resume writes it again */
+			if (wrong++ < 100)
+				say("%s: reads back wrong at offset %llu", r->target.path,
+				    (unsigned long long)index_start(&r->archive.index, c));
+		}
+	if (wrong && save(r, &why) < 0)
+		say("%s", why.text);
 	free(same);
 	return rc < 0 || wrong == 0 ? rc : err_set(e, ST_FAIL, -EIO, "%s: %llu chunks read back wrong: it cannot be trusted",
 	    r->target.path, (unsigned long long)wrong);
@@ -357,7 +363,7 @@ summarize(struct restore *r, int64_t began)
 
 	if (r->o->quiet)
 		return;
-	fprintf(stderr, "%s: %s restored, %s of it zeros", r->target.fd == 1 ? "standard output" : r->target.path,
+	fprintf(stderr, "%s: %s restored, %s of it zeros", r->target.path,
 	    human_size(n, size), human_size(r->zeros, zeros));
 	if (r->before)
 		fprintf(stderr, ", %s were there", human_size(r->before, there));
@@ -440,6 +446,15 @@ restore_seekable(struct restore *r, struct err *e)
 /* ---- the command ---- */
 
 static int
+check_kind(const struct restore *r, struct err *e)
+{
+	if (r->target.kind == TARGET_STREAM && (r->o->resume || r->o->delta || r->o->compare))
+		return err_set(e, ST_USAGE, -ESPIPE, "%s: is no disk and no file: --resume, --delta and --verify need one",
+		    r->target.path);
+	return 0;
+}
+
+static int
 restore_stream(struct restore *r, struct err *e)
 {
 	struct stream_conf c = { .o = r->o, .snap = &r->snap, .index = &r->archive.index, .target = &r->target,
@@ -447,9 +462,6 @@ restore_stream(struct restore *r, struct err *e)
 	int64_t began = clock_ms();
 	int rc;
 
-	if (r->o->resume || r->o->delta || r->o->compare)
-		return err_set(e, ST_USAGE, -ESPIPE, "%s: is no disk and no file: --resume, --delta and --verify need one",
-		    r->target.path);
 	if (r->archive.index.size == 0)
 		return sync_target(r, e);
 	if ((r->stream = stream_new(&c, e)) == NULL)
@@ -476,7 +488,26 @@ restore_archive(struct restore *r, const struct manifest_file *f, struct err *e)
 		return err_set(e, ST_FAIL, -EFBIG, "%s: too many chunks", f->name);
 	if ((rc = target_open(&r->target, &c, e)) < 0)
 		return rc;
+	if ((rc = check_kind(r, e)) < 0)
+		return rc;
 	return r->target.kind == TARGET_STREAM ? restore_stream(r, e) : restore_seekable(r, e);
+}
+
+static int
+compare_blob(struct restore *r, const uint8_t *data, size_t len, struct err *e)
+{
+	size_t room = (len + 4095) / 4096 * 4096;
+	void *buf;
+	int rc;
+
+	if (posix_memalign(&buf, 4096, room ? room : 1) != 0)
+		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
+	target_forget(&r->target);
+	rc = target_read(&r->target, 0, buf, len);
+	if (rc < 0 || memcmp(buf, data, len) != 0)
+		rc = err_set(e, ST_FAIL, -EIO, "%s: reads back wrong: it cannot be trusted", r->target.path);
+	free(buf);
+	return rc;
 }
 
 static int
@@ -492,10 +523,12 @@ restore_blob(struct restore *r, const struct manifest_file *f, struct err *e)
 	c.size = len;
 	if (f->size == NOT_LISTED && !r->o->quiet)
 		say("%s is not in the manifest: only its own checksum was verified", f->name);
-	if ((rc = target_open(&r->target, &c, e)) == 0) {
+	if ((rc = target_open(&r->target, &c, e)) == 0 && (rc = check_kind(r, e)) == 0) {
 		rc = r->target.kind == TARGET_STREAM ? target_put(&r->target, data, len) :
 		    target_write(&r->target, 0, data, len);
 		rc = rc < 0 ? target_failed(r, "cannot write", 0, rc, e) : sync_target(r, e);
+		if (rc == 0 && r->o->compare)
+			rc = compare_blob(r, data, len, e);
 	}
 	free(data);
 	return rc;

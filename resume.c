@@ -1,6 +1,6 @@
 /*
  * The state of a restore. The file: magic, checksum of the index, its size and number of chunks, then a bit for each
- * chunk. Bits are only ever set, so a write that is torn loses some and invents none.
+ * chunk. While it is restored bits are only ever set, so a write that is torn loses some and invents none.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -135,6 +135,7 @@ open_stdout(struct target *t, int text, struct err *e)
 {
 	struct stat st = { .st_mode = 0 };
 
+	t->path = "standard output";
 	fstat(1, &st);
 	if (S_ISBLK(st.st_mode))
 		return err_set(e, ST_BUSY, -EBUSY, "standard output is a disk: give its name as TARGET instead, so that it can be "

@@ -144,6 +144,19 @@ def test_the_log_of_the_backup(place, key):
     assert not (place.dir / 'out').exists()
 
 
+def test_a_blob_is_read_back(place):
+    out, conf = place.dir / 'out', formats.unblob((STORE / SNAP / 'qemu-server.conf.blob').read_bytes())
+    restore(place, '--verify', SNAP, 'qemu-server.conf', out)
+    assert out.read_bytes() == conf
+    # A disk that says that it has written.
+    r = place.run('restore', '--yes', '--verify', '--repository', STORE, SNAP, 'qemu-server.conf', place.dir / 'lost', wrap=[
+        'strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=pwrite64', '-e', f'inject=pwrite64:retval={len(conf)}:when=1'])
+    assert r.returncode == FAIL and 'reads back wrong' in r.stderr, r.stderr
+    for more in ('--verify',), ('--delta',), ('--resume', place.dir / 'state'):
+        r = restore(place, *more, SNAP, 'qemu-server.conf', '-', status=USAGE)
+        assert r.stdout in ('', b'') and 'standard output: is no disk' in r.stderr
+
+
 def test_a_damaged_blob_is_not_written(place):
     st = place.golden()
     raw = (st.snapshot(SNAP) / 'qemu-server.conf.blob').read_bytes()
@@ -183,6 +196,16 @@ def test_partition_table_is_known_after_it(place):
         restore(place, SNAP, DISK, dev)
         if 'EFI_PARTITION=y' in subprocess.run('zcat /proc/config.gz', shell=True, capture_output=True, text=True).stdout:
             assert os.path.exists(f'{dev}p1')
+
+
+def test_what_reads_back_wrong_is_not_done(place):
+    """So --resume writes it again."""
+    args = ['--verify', '--resume', place.dir / 'state', SNAP, DISK, place.dir / 'out']
+    r = place.run('restore', '--repository', STORE, *args, wrap=[
+        'strace', '-f', '-qq', '-o', '/dev/null', '-P', place.dir / 'out', '-e', 'trace=pwrite64', '-e', 'inject=pwrite64:retval=65536:when=1'])
+    assert r.returncode == FAIL and 'reads back wrong at offset ' in r.stderr, r.stderr
+    restore(place, '--yes', *args)
+    assert file_sum(place.dir / 'out')[0] == GPT and not (place.dir / 'state').exists()
 
 
 @pytest.mark.root
