@@ -41,6 +41,8 @@ int part_check(struct part_table *t, uint64_t size);
 /* Makes the partitions known to the kernel for the attached loop device (fd, number) with BLKPG where it has not done so itself (EBUSY: it has),
  * and makes device nodes where nobody does. Blocks; not from the serving thread. */
 int part_add(int fd, int loop_nr, const struct part_table *t, struct err *e);
+/* Of any disk, as far as the kernel lets it: after it has read a table that it may have no parser for. */
+void part_tell(int fd, const struct part_table *t);
 /* Removes all partitions of the loop device. */
 int part_del(int fd, int loop_nr, struct err *e);
 

@@ -67,6 +67,15 @@ part_add(int fd, int loop_nr, const struct part_table *t, struct err *e)
 	return first;
 }
 
+void
+part_tell(int fd, const struct part_table *t)
+{
+	int i;
+
+	for (i = 0; i < t->count; i++)
+		tell(fd, BLKPG_ADD_PARTITION, (int)t->part[i].nr, t->part[i].start, t->part[i].size);
+}
+
 int
 part_del(int fd, int loop_nr, struct err *e)
 {

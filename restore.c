@@ -338,7 +338,7 @@ read_target(void *ctx, uint64_t offset, void *buf, size_t len)
 	return n < 0 ? -errno : n == (ssize_t)len ? 0 : -EIO;
 }
 
-/* A partition table is shown as it is on the target now. */
+/* A partition table is shown as it is on the target now, and what is shown is there, whatever parsers the kernel has. */
 static void
 show_parts(struct restore *r)
 {
@@ -348,8 +348,11 @@ show_parts(struct restore *r)
 
 	if (t && n > 9 && strcmp(r->archive.file->name + n - 9, ".img.fidx") == 0 &&
 	    part_scan(read_target, &r->target, r->target.size, t, NULL) == 0) {
-		report_parts(device ? r->target.path : "partition ", t);
-		if (device && t->kind == PART_GPT && r->target.room > r->target.size)
+		if (device)
+			part_tell(r->target.fd, t);
+		if (!r->o->quiet)
+			report_parts(device ? r->target.path : "partition ", t);
+		if (!r->o->quiet && device && t->kind == PART_GPT && r->target.room > r->target.size)
 			fprintf(stderr, "  (larger than the image: the backup GPT is not at its end; see sgdisk -e)\n");
 	}
 	free(t);
@@ -361,14 +364,14 @@ summarize(struct restore *r, int64_t began)
 	char size[10], zeros[10], there[10], rate[10];
 	uint64_t ms = (uint64_t)(clock_ms() - began) + 1, n = r->archive.index.size;
 
-	if (r->o->quiet)
-		return;
-	fprintf(stderr, "%s: %s restored, %s of it zeros", r->target.path,
-	    human_size(n, size), human_size(r->zeros, zeros));
-	if (r->before)
-		fprintf(stderr, ", %s were there", human_size(r->before, there));
-	fprintf(stderr, ", in %llu.%llu s (%s/s)\n", (unsigned long long)ms / 1000, (unsigned long long)ms / 100 % 10,
-	    human_size((uint64_t)((double)n * 1000 / (double)ms), rate));
+	if (!r->o->quiet) {
+		fprintf(stderr, "%s: %s restored, %s of it zeros", r->target.path, human_size(n, size),
+		    human_size(r->zeros, zeros));
+		if (r->before)
+			fprintf(stderr, ", %s were there", human_size(r->before, there));
+		fprintf(stderr, ", in %llu.%llu s (%s/s)\n", (unsigned long long)ms / 1000, (unsigned long long)ms / 100 % 10,
+		    human_size((uint64_t)((double)n * 1000 / (double)ms), rate));
+	}
 	if (r->target.kind != TARGET_STREAM)
 		show_parts(r);
 }
