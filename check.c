@@ -130,19 +130,16 @@ check_memory(struct check *c)
 static const char *
 parsers(void)
 {
-	static const char *const said[] = { "unknown", "none", "GPT", "MBR", "GPT, MBR" };
+	static const char said[][9] = { "unknown", "none", "GPT", "MBR", "GPT, MBR" };
 	FILE *f = fopen("/proc/kallsyms", "re");
 	char line[512];
-	int gpt = 0, mbr = 0, any = 0;
+	int found = 0;
 
-	while (f && fgets(line, sizeof(line), f)) {
-		any = 1;
-		gpt |= strstr(line, " efi_partition\n") != NULL;
-		mbr |= strstr(line, " msdos_partition\n") != NULL;
-	}
+	while (f && fgets(line, sizeof(line), f))
+		found |= strstr(line, " efi_partition\n") ? 3 : strstr(line, " msdos_partition\n") ? 5 : 1;
 	if (f)
 		fclose(f);
-	return said[any + gpt + 2 * mbr];
+	return said[found == 0 ? 0 : 1 + found / 2];
 }
 
 static void
@@ -295,7 +292,7 @@ enter(struct check *c)
 	struct err e = { ST_FAIL, "" };
 	int rc = snap_enter(&c->snap, &e);
 
-	if (rc == -EPROTO || rc == -ECONNRESET || rc == -ETIMEDOUT || rc == -EIO)
+	if (rc < 0 && rc != -ENOENT && rc != -EACCES && !c->snap.origin.repo.is_dir)
 		return check_not_upgraded(c, rc, &e);
 	return rc < 0 ? check_fail(c, "snapshot", &e) : 0;
 }

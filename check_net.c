@@ -183,7 +183,7 @@ check_upgraded(struct check *c, int readable)
 	int64_t trip = readable ? round_trip(c->snap.source) : INT64_MAX;
 
 	if (trip == INT64_MAX)
-		check_say(c, CHECK_OK, "upgrade", "works: the reader protocol is spoken");
+		check_say(c, CHECK_OK, "upgrade", "works");
 	else
 		check_say(c, CHECK_OK, "upgrade", "works, round trip %lld ms", (long long)trip);
 }
@@ -191,10 +191,10 @@ check_upgraded(struct check *c, int readable)
 int
 check_not_upgraded(struct check *c, int rc, const struct err *e)
 {
-	struct err why;
-
+	if (c->status == ST_DONE)
+		c->status = e->status;
 	/* The login was answered, so it is this request that does not get through; unless the server says why (-EIO). */
-	err_set(&why, e->status, rc, "%s%s", e->text, rc == -EIO || strstr(e->text, "proxy") ? "" : "; other requests are answered: "
-	    "a proxy in between that passes no upgrades? Connect to the server itself (port 8007)");
-	return check_fail(c, "upgrade", &why);
+	check_say(c, CHECK_FAIL, "upgrade", "%s%s", e->text, rc == -EIO || strstr(e->text, "proxy") ? "" :
+	    "; is it a proxy? Try port 8007 itself");
+	return -1;
 }

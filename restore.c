@@ -499,18 +499,14 @@ restore_archive(struct restore *r, const struct manifest_file *f, struct err *e)
 static int
 compare_blob(struct restore *r, const uint8_t *data, size_t len, struct err *e)
 {
-	size_t room = (len + 4095) / 4096 * 4096;
-	void *buf;
-	int rc;
+	uint8_t *buf = malloc(len + 4096);	/* target_read() fills whole pages */
+	int rc = -ENOMEM;
 
-	if (posix_memalign(&buf, 4096, room ? room : 1) != 0)
-		return err_set(e, ST_FAIL, -ENOMEM, "out of memory");
 	target_forget(&r->target);
-	rc = target_read(&r->target, 0, buf, len);
-	if (rc < 0 || memcmp(buf, data, len) != 0)
-		rc = err_set(e, ST_FAIL, -EIO, "%s: reads back wrong: it cannot be trusted", r->target.path);
+	if (buf && (rc = target_read(&r->target, 0, buf, len)) == 0 && memcmp(buf, data, len) != 0)
+		rc = -EIO;
 	free(buf);
-	return rc;
+	return rc < 0 ? target_failed(r, "reads back wrong", 0, rc, e) : 0;
 }
 
 static int

@@ -48,7 +48,7 @@ session_list(struct source *src, enum list_what what, const struct snapshot *at,
 	end = listing_end(&l);
 	/* What servers say of a namespace that is not there names nothing. */
 	if (rc == -ENOENT && e && at->ns[0] && strstr(e->text, "No such file"))
-		err_set(e, ST_FAIL, rc, "%s: %s: there is no namespace '%s'", s->api.host, s->repo.store, at->ns);
+		err_set(e, ST_FAIL, rc, "%s: there is no namespace '%s'", s->api.host, at->ns);
 	if (!bad)
 		return rc;
 	return why.text[0] ? err_set(e, ST_FAIL, end, "%s: the server's list: %s", s->api.host, why.text) : end;
