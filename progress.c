@@ -55,6 +55,7 @@ rate(const struct progress *p, uint64_t *left)
 	return per_s;
 }
 
+/* At most 79 columns: a line that wraps cannot be rewritten. */
 static int
 format(const struct progress *p, char *out, size_t cap)
 {
@@ -62,9 +63,9 @@ format(const struct progress *p, char *out, size_t cap)
 	uint64_t left, r = rate(p, &left);
 	unsigned percent = p->total ? (unsigned)((double)p->done / (double)p->total * 100) : 100;
 
-	return snprintf(out, cap, "%3u%%  %s of %s %s, %s/s%s%s%s, %s left", percent,
+	return snprintf(out, cap, "%3u%% %s of %s %s, %s/s%s%s%s, %s left", percent,
 	    human_size(p->done, done), human_size(p->total, total), p->what, human_size(r, per_s),
-	    p->zeros ? ", " : "", p->zeros ? human_size(p->zeros, zeros) : "", p->zeros ? " of zeros" : "",
+	    p->zeros ? ", " : "", p->zeros ? human_size(p->zeros, zeros) : "", p->zeros ? " zeros" : "",
 	    human_time(left, time));
 }
 

@@ -213,7 +213,7 @@ def test_limit_and_progress(place, disk, three, snapshot):
 def test_progress_in_a_log(place, disk, three):
     said = restore(place, three, 'host/x', disk / 'x', opts=['--limit', '1M'])
     lines = said.splitlines()
-    assert len(lines) >= 2 and all(re.fullmatch(r' ?[0-9]+%  [0-9.]+ [KM]iB of 3.0 MiB restored, .*/s, .* left', n) for n in lines)
+    assert len(lines) >= 2 and all(re.fullmatch(r' ?[0-9]+% [0-9.]+ [KM]iB of 3.0 MiB restored, .*/s, .* left', n) for n in lines)
 
 
 def test_interrupted_while_it_keeps_to_a_limit(place, disk, three):

@@ -676,7 +676,7 @@ def test_limit(place, big):
     took = time.monotonic() - began
     assert raw / (6 << 20) * 0.7 < took < raw / (6 << 20) * 1.6 + 1, (raw, took)
     lines = [line for line in r.stderr.splitlines() if '%' in line]
-    assert 1 <= len(lines) <= 10 and all(re.match(r' *\d+%  .* of 32.0 MiB restored, .*/s', line) for line in lines)
+    assert 1 <= len(lines) <= 10 and all(re.match(r' *\d+% .* of 32.0 MiB restored, .*/s', line) for line in lines)
     began = time.monotonic()
     p = subprocess.run([PBSMAP, 'restore', '--limit', '6M', '--repository', big.path, f'vm/1/{T1}', 'drive.img', '-'],
                        capture_output=True, check=True)

@@ -269,7 +269,7 @@ test_progress(void)
 	check_str(text, "");
 	shown(PROGRESS_LINES, 50, text, sizeof(text));
 	check_int(count(text, '\n'), 9);
-	check(strncmp(text, " 10%  100 B of 1000 B restored, ", 32) == 0);
+	check(strncmp(text, " 10% 100 B of 1000 B restored, ", 31) == 0);
 	shown(PROGRESS_AUTO, 3, text, sizeof(text));	/* a file is no terminal */
 	check_int(count(text, '\n'), 2);
 	check_int(count(text, '\r'), 0);
@@ -280,6 +280,27 @@ test_progress(void)
 	check_int(count(text, '\n'), 0);
 	check_int(count(text, '\r'), 5 + 2);
 	check(text[strlen(text) - 1] == '\r');
+}
+
+/* The widest there is: what is rewritten must not wrap. */
+static void
+test_width(void)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+	struct progress p;
+	int keep = dup(2), fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	dup2(fd, 2);
+	progress_begin(&p, PROGRESS_LINE, "restored", 9999 * gib / 10);
+	p.done = p.zeros = p.total - gib / 2;
+	p.before = p.done - (UINT64_C(9999) << 20) / 10 * 10;
+	p.began -= 10000;
+	p.shown -= 5000;
+	progress_tick(&p);
+	dup2(keep, 2);
+	close(keep);
+	close(fd);
+	check(p.width >= 60 && p.width <= 79);
 }
 
 int
@@ -298,6 +319,7 @@ main(void)
 	run(test_scan);
 	run(test_content);
 	run(test_progress);
+	run(test_width);
 	unlink(path);
 	unlink(state);
 	rmdir(dir);
