@@ -115,7 +115,6 @@ static int
 open_images(struct view *v, const struct opts *o, void (*answer)(void *, const struct iovec *, int, int), struct err *e)
 {
 	struct image_conf c = { .timeout = o->timeout, .answer = answer };
-	uint64_t ahead;
 	uint32_t most = 1;
 	int i;
 
@@ -128,9 +127,7 @@ open_images(struct view *v, const struct opts *o, void (*answer)(void *, const s
 		c.fetch = v->fetch;
 		c.index = &v->archive[i].index;
 		c.size = c.index->size;
-		/* A quarter of the cache: a walk comes back to what it has listed, which is to be there still. */
-		ahead = start_cache(o) / 4 * (c.index->count + 1) / (c.size + 1) + 1;
-		c.ahead = o->no_ahead ? 0 : o->limit ? 1 : ahead < AHEAD_MAX ? (unsigned)ahead : AHEAD_MAX;
+		c.ahead = o->no_ahead ? 0 : o->limit ? 1 : start_ahead(o, (uint32_t)(c.size / (c.index->count + 1) + 1));
 		if ((v->image[i] = image_new(&c, e)) == NULL)
 			return -ENOMEM;
 	}
