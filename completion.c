@@ -6,6 +6,7 @@
  * The process that looks has no terminal and an alarm: whatever the network does, the shell
  * gets its prompt back.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include "conf.h"
 #include "opt.h"
 #include "origin.h"
+#include "pxwalk.h"
 #include "run.h"
 
 #define WORDS 128
@@ -28,16 +30,18 @@
 /* Files are what bash (-o default) and zsh (_files) offer when there is nothing else. */
 static const char bash[] =
 	"_pbsmap() {\n"
-	"	local IFS=$'\\n'\n"
-	"	COMPREPLY=($(\"${COMP_WORDS[0]}\" __complete \"${COMP_LINE:0:COMP_POINT}\" \"$COMP_WORDBREAKS\" 2>/dev/null))\n"
+	"	mapfile -t COMPREPLY < <(\"${COMP_WORDS[0]}\" __complete \"${COMP_LINE:0:COMP_POINT}\" \"$COMP_WORDBREAKS\" 2>/dev/null)\n"
+	"	[[ $COMPREPLY = */ ]] && compopt -o nospace\n"
 	"}\n"
 	"complete -o default -F _pbsmap pbsmap\n";
 static const char zsh[] =
 	"#compdef pbsmap\n"
 	"_pbsmap() {\n"
 	"	local -a found\n"
-	"	found=(\"${(@f)$(\"${(Q)words[1]}\" __complete \"${words[1,CURRENT-1]} $PREFIX\" 2>/dev/null)}\")\n"
-	"	[[ -n $found ]] && compadd -- $found || _files\n"
+	"	found=(\"${(@f)$(\"${(Q)words[1]}\" __complete \"${words[1,CURRENT-1]} $QIPREFIX$PREFIX\" 2>/dev/null)}\")\n"
+	"	[[ -n $found ]] || { _files; return; }\n"
+	"	compadd -S '' -- ${(M)found:#*/}\n"
+	"	compadd -- ${found:#*/}\n"
 	"}\n"
 	"if [[ ${funcstack[1]} = _pbsmap ]]; then _pbsmap; else compdef _pbsmap pbsmap; fi\n";
 
@@ -56,16 +60,38 @@ completion_script(const char *shell, struct err *e)
 struct completion {
 	const char *word;
 	size_t skip;			/* bytes of a word that the shell has already passed */
+	const char *breaks;		/* what parts words there: bash; NULL: zsh, which quotes what it is given */
+	char quote;			/* that the word is in */
+	int begun;			/* the directory whose entries are offered was met */
 	enum command command;
 	struct snapshot at;
 	struct origin origin;
 };
 
+/* Safe in any shell, whatever an archive has for a name. */
+static int
+is_plain(char ch)
+{
+	return (unsigned char)ch > 127 || isalnum((unsigned char)ch) || (ch && strchr("/.,:@%_+=-", ch));
+}
+
+/* What the shell would take for something else is left out, or has a backslash. */
 static void
 offer(const struct completion *c, const char *word)
 {
-	if (*word && strncmp(word, c->word, strlen(c->word)) == 0)
-		printf("%s\n", word + c->skip);
+	const char *s;
+
+	if (!*word || strncmp(word, c->word, strlen(c->word)) != 0)
+		return;
+	for (s = word; *s; s++)
+		if ((unsigned char)*s < ' ' || *s == 127 || (c->quote && c->breaks && *s != ' ' && !is_plain(*s)))
+			return;
+	for (s = word + c->skip; *s; s++) {
+		if (c->breaks && !c->quote && !is_plain(*s))
+			putchar('\\');
+		putchar(*s);
+	}
+	putchar('\n');
 }
 
 static void
@@ -167,6 +193,41 @@ offer_namespaces(struct completion *c, const struct opts *o)
 	}
 }
 
+static int
+take_path(void *ctx, const struct pxwalk_entry *ent)
+{
+	struct completion *c = ctx;
+	const char *slash = strrchr(c->word, '/');
+	char path[PXAR_TARGET];
+	int dir;
+
+	/* The first one is the directory itself. */
+	if (ent->what != PXWALK_ENTRY || ent->above || !c->begun++)
+		return 0;
+	dir = PXAR_IS_DIR(ent->st->id);
+	if (dir || c->command != CMD_MOUNT) {
+		snprintf(path, sizeof(path), "%.*s%s%s", slash ? (int)(slash + 1 - c->word) : 0, c->word, ent->name, dir ? "/" : "");
+		offer(c, path);
+	}
+	return 0;
+}
+
+/* What is in the directory that the word names as far as its last slash. */
+static void
+offer_paths(struct completion *c, const struct opts *o)
+{
+	const char *slash = strrchr(c->word, '/');
+	char dir[PXAR_TARGET];
+	struct view v;
+	struct err e;
+
+	if (o->config && conf_load(o->config, NULL) < 0)
+		return;
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - c->word) : 0, c->word);
+	if (view_open(&v, o, -1, NULL, &e) == 0)
+		pxwalk(&v, dir, 1, take_path, c, &e);
+}
+
 /* ---- from this machine ---- */
 
 static void
@@ -192,7 +253,7 @@ offer_mappings(struct completion *c)
 
 /* Splits as a shell does, in place, without expanding anything; the last word ends with the line. Their number. */
 static int
-split(char *line, char *argv[WORDS])
+split(struct completion *c, char *line, char *argv[WORDS])
 {
 	char *from = line, *to = line, quote;
 	int n = 0;
@@ -200,15 +261,20 @@ split(char *line, char *argv[WORDS])
 	do {
 		from += strspn(from, " \t\n");
 		argv[n++] = to = from;
+		c->skip = 0;
 		for (quote = 0; *from && (quote || !strchr(" \t\n", *from)); from++) {
 			if (quote ? *from == quote : *from == '\'' || *from == '"')
 				quote = quote ? 0 : *from;
-			else if (*from == '\\' && quote != '\'' && from[1])
+			else if (*from == '\\' && quote != '\'' && from[1]) {
 				*to++ = *++from;
-			else
+				continue;
+			} else
 				*to++ = *from;
+			if (c->breaks && (quote == 0 || quote == *from) && strchr(c->breaks, *from))
+				c->skip = (size_t)(to - argv[n - 1]);
 		}
 		if (*from == 0) {
+			c->quote = quote;
 			*to = 0;
 			return n;
 		}
@@ -239,21 +305,30 @@ offer_operand(struct completion *c, const struct opts *o)
 			offer_snapshots(c, o);
 		else if (o->operands == 1 || o->command == CMD_VERIFY)
 			offer_archives(c, o);
+		else if (o->command == CMD_LIST || (o->command == CMD_RESTORE && o->operands > 2))
+			offer_paths(c, o);
 	}
 }
 
 static void
 complete(struct completion *c, int argc, char **argv)
 {
+	const char *last = argv[argc - 2];		/* they are sorted in parsing */
 	struct opts o;
-	int rc;
+	char root[] = "";
+	int rc, subdir = strcmp(last, "--subdir") == 0;
 
 	/* The last word is the one in question; what is missing behind the others is no matter. */
-	argv[argc - 1] = NULL;
-	rc = opt_parse(argc - 1, argv, &o, NULL);
+	argv[argc - 1] = subdir ? root : NULL;
+	argv[argc] = NULL;
+	rc = opt_parse(argc - 1 + subdir, argv, &o, NULL);
 	if (rc == -ENODATA) {
-		if (strcmp(argv[argc - 2], "--ns") == 0)
+		if (strcmp(last, "--ns") == 0)
 			offer_namespaces(c, &o);
+	} else if (subdir) {
+		c->command = o.command;
+		if (o.operands > 1)
+			offer_paths(c, &o);
 	} else if (argc == 2 || c->word[0] == '-') {
 		opt_names(o.command, c->word[0] == '-', offer_name, c);
 	} else if (o.command) {
@@ -281,16 +356,12 @@ int
 completion_words(const char *line, const char *breaks)
 {
 	char *argv[WORDS], *copy = strdup(line);
-	struct completion c = { .word = NULL };
-	size_t i;
-	int argc = copy ? split(copy, argv) : 0;
+	struct completion c = { .breaks = breaks };
+	int argc = copy ? split(&c, copy, argv) : 0;
 	pid_t pid = -1;
 
 	if (argc > 1) {
 		c.word = argv[argc - 1];
-		for (i = 0; breaks && c.word[i]; i++)
-			if (strchr(breaks, c.word[i]))
-				c.skip = i + 1;
 		if ((pid = fork()) == 0)
 			look(&c, argc, argv);
 	}

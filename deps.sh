@@ -45,7 +45,7 @@ packages()
 	apt-get:lint-full) echo clang-tidy ;;
 	apt-get:valgrind) echo valgrind libc6-dbg ;;
 	apt-get:tools)	echo gcc libc6-dev libssl-dev libzstd-dev zlib1g-dev libnghttp2-dev libjansson-dev ;;
-	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout \
+	apt-get:test)	echo python3 python3-pytest python3-pytest-timeout zsh \
 			    python3-cryptography python3-zstandard python3-hpack openssl mandoc \
 			    busybox-static systemd ;;
 	apt-get:root)	echo iproute2 util-linux mount fdisk e2fsprogs strace procps fuse3 acl tar ;;

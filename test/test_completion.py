@@ -11,6 +11,7 @@ import time
 import pytest
 
 from lib import GOLDEN, PBSMAP, T1, place	# noqa: F401
+from mkpxar import Archive
 from server import Server
 
 STORE = GOLDEN / 'store'
@@ -110,6 +111,56 @@ def test_all_that_fits(place):
                  f'pbsmap list {ds} --keyfile ', f'pbsmap map {ds} x/y '):
         assert ask(place, line) in ([], ask(place, 'pbsmap list ' + ds + ' ')), line
     assert place.run('completion', 'fish').returncode == 2
+
+
+ODD = "it's $(touch pwned) `touch pwned` & *"
+
+
+def odd_archive(place):
+    a = Archive()
+    a.dir('')
+    a.file('file', b'x')
+    a.dir('sub dir')
+    for name in (ODD, 'a:b', 'new\nline', 'new\x1b[2J'):
+        a.file(name, b'x')
+    a.dir('deep')
+    a.up()
+    a.up()
+    return place.store('host/x/' + T1, root_pxar=a.end()).path
+
+
+def test_paths_in_an_archive(place):
+    ds = f'--repository {odd_archive(place)}'
+
+    def lines(text, *breaks):
+        r = place.run('__complete', text, *breaks)
+        assert r.stderr == ''
+        return sorted(r.stdout.splitlines())
+
+    for command in ('list', 'restore'):
+        line = f'pbsmap {command} {ds} host/x root.pxar {"out " if command == "restore" else ""}'
+        assert lines(line) == ['file', 'sub dir/']		# zsh quotes
+        assert lines(line, ' :"') == ['file', 'sub\\ dir/']
+        assert lines(line + '/f', '') == ['/file']
+        assert lines(line + 'sub\\ dir/') == sorted(['sub dir/' + n for n in (ODD, 'a:b', 'deep/')])
+        assert lines(line + 'sub\\ dir/i', ' :"\'') == ["sub\\ dir/it\\'s\\ \\$\\(touch\\ pwned\\)\\ \\`touch\\ pwned\\`\\ \\&\\ \\*"]
+        assert lines(line + 'sub\\ dir/a:', ' :"\'') == ['b']
+        for quote in '"\'':		# what would have to be quoted otherwise in there is left out
+            assert lines(line + quote + 'sub dir/', ' :"\'') == ['sub dir/a:b', 'sub dir/deep/']
+        for none in ('nosuch/', 'file/', '../', 'sub\\ dir/new', 'file '):
+            assert lines(line + none) in ([], ['file', 'sub dir/']), none
+    assert lines(f'pbsmap restore {ds} host/x root.pxar ') == []		# a directory of this machine
+    assert lines(f'pbsmap mount {ds} host/x root.pxar --subdir ') == ['sub dir/']
+    assert lines(f'pbsmap mount {ds} --subdir ') == []
+
+
+def test_paths_are_quoted_safely(shell, place):
+    store = odd_archive(place)
+    line = f'pbsmap list --repository {store} host/x root.pxar '
+    assert shell.complete(line + 'su')[-1] == 'sub dir/'
+    assert shell.complete(line + 'sub\\ dir/it')[-1] == 'sub dir/' + ODD
+    assert shell.complete(line + '"sub dir/a')[-1] == 'sub dir/a:b'
+    assert not (place.dir / 'pwned').exists()
 
 
 def test_a_server_is_asked(place):
