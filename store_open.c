@@ -73,9 +73,15 @@ serve(void *ctx, int sock)
 		else
 			fd = open_here(d->chunks, q.digest, NULL, &a.size);
 		a.rc = fd < 0 ? fd : 0;
-		chan_put(sock, &a, sizeof(a), fd);
+		n = chan_put(sock, &a, sizeof(a), fd);
 		if (fd >= 0)
 			close(fd);
+		if (n < 0 && fd >= 0) {
+			a.rc = n;
+			n = chan_put(sock, &a, sizeof(a), -1);
+		}
+		if (n < 0)
+			break;			/* who waits for it hears that we are gone */
 	}
 }
 
@@ -93,9 +99,7 @@ store_file_open(int broker, int dir, const uint8_t *digest, const char *name, in
 		memcpy(q.digest, digest, sizeof(q.digest));
 	if (name && (size_t)snprintf(q.name, sizeof(q.name), "%s", name) >= sizeof(q.name))
 		return -ENAMETOOLONG;
-	chan_put(broker, &q, sizeof(q), -1);	/* what may go wrong is heard below */
-	rc = chan_get(broker, &a, sizeof(a), &fd);
-	if (rc < 0)
+	if ((rc = chan_put(broker, &q, sizeof(q), -1)) < 0 || (rc = chan_get(broker, &a, sizeof(a), &fd)) < 0)
 		return rc;
 	*size = a.size;
 	return a.rc < 0 ? a.rc : fd < 0 ? -EMFILE : fd;

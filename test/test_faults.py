@@ -20,6 +20,7 @@ SAMPLE = 60
 SECONDS = 8				# a case
 
 ONCE_WRONG = (
+    'local map fail sendmsg:socket 2 105',	# the worker waited for an answer to a question never sent
     'local map fail dup2 2 16',		# stdout stayed open: $(pbsmap map) hung
     'local map fail write:pipe 2 4',	# the signal that ends it was lost
     'local map fail unlinkat 1 30',	# the name stayed without its pid file, in the way of the next map
