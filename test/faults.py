@@ -359,7 +359,7 @@ def points(bench, phases=('map', 'unmap'), what=('fail', 'kill', 'killone', 'sto
                 for n, e in itertools.product(spread(count, most), errnos(kind)):
                     yield Point(case, phase, 'fail', kind, n, e)
         if 'lasting' in what:
-            for kind in sorted(set(counts) - {'poll', 'ppoll'}):
+            for kind in sorted(set(counts) - {'poll', 'ppoll', 'dup2'}):
                 for e in set(errnos(kind)) - PASSING:
                     yield Point(case, phase, 'lasting', kind, 1, e)
         for mode in 'kill', 'killone':
