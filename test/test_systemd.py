@@ -14,6 +14,7 @@ from lib import GOLDEN, ROOT, SUMS
 pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(400)]
 
 T1 = '2026-01-02T03:04:05Z'
+PART_ID = 0x7062736d
 SYSTEMD = pathlib.Path('/usr/lib/systemd/systemd')
 UNITS = 'usr/lib/systemd/system'
 # The shell of vm.py, as a service. systemd resets the console once more after it has started it, which throws away
@@ -51,6 +52,7 @@ def guest():
         ('etc/systemd/system.conf', '[Manager]\nDefaultStandardError=kmsg\nLogLevel=notice\nLogTarget=kmsg\nShowStatus=no\n'),
         ('etc/passwd', 'root:x:0:0::/:/bin/sh\n'), ('etc/group', 'root:x:0:\n'), ('etc/machine-id', '1' * 32 + '\n'),
         ('etc/pbsmap/disk.conf', f'PBS_REPOSITORY=/store\nSNAPSHOT=vm/100/{T1}\nARCHIVE=drive-scsi0.img\nOPTIONS=--cache 8M --workers 1\n'),
+        ('etc/pbsmap/said.conf', f'PBS_REPOSITORY=/store\nSNAPSHOT=vm/100/{T1}\nARCHIVE=drive-scsi0.img\nOPTIONS=--cache 8M --verbose\n'),
         ('etc/pbsmap/wrong.conf', 'PBS_REPOSITORY=/store\nSNAPSHOT=vm/100\nARCHIVE=none.img\n'),
     ]
     with tempfile.TemporaryDirectory(prefix='pbsvm') as d:
@@ -82,8 +84,11 @@ def test_maps_and_is_seen_by_others(guest, started):
     assert '/dev/loop0' in guest.run('pbsmap status')
     pid = show(guest, 'MainPID')
     assert pid == guest.run('cat /run/pbs-loopdev/*.pid').strip()
-    status = guest.run(f'cat /proc/{pid}/status')
-    assert 'NoNewPrivs:\t1' in status and 'Seccomp:\t2' in status
+    worker, = guest.run(f'cat /proc/{pid}/task/{pid}/children').split()
+    for p in pid, worker, guest.run(f'cat /proc/{worker}/task/{worker}/children').strip():
+        status = guest.run(f'cat /proc/{p}/status')
+        assert 'NoNewPrivs:\t1' in status and 'Seccomp:\t2' in status
+        assert re.search(r'Uid:\t(\d+)', status)[1] == str(PART_ID if p == worker else 0)
     assert guest.run(f'readlink /proc/{pid}/ns/mnt') == guest.run('readlink /proc/1/ns/mnt')
 
 
@@ -96,7 +101,7 @@ def test_stop_unmaps(guest, started):
 
 def test_unmap_ends_the_service(guest, started):
     guest.run('pbsmap unmap /dev/loop0')
-    guest.run('for i in 1 2 3 4 5 6 7 8 9 10; do systemctl -q is-active pbsmap@disk || break; sleep 0.3; done')
+    guest.run('for i in $(seq 40); do case $(systemctl show -P ActiveState pbsmap@disk) in inactive|failed) break ;; esac; sleep 0.3; done', 30)
     assert show(guest, 'ActiveState') == 'inactive' and show(guest, 'Result') == 'success'
 
 
@@ -112,3 +117,12 @@ def test_a_failure_is_one(guest):
     rc, _ = guest.status('systemctl start pbsmap@wrong', 90)
     assert rc == 1 and show(guest, 'Result', 'wrong') == 'exit-code' and 'status=1 ' in show(guest, 'ExecStart', 'wrong')
     guest.run('systemctl stop pbsmap@wrong; systemctl reset-failed')
+
+
+def test_rights_can_be_given_up(guest):
+    """With --verbose it stays in the foreground, which is a start without an end, and says what it does without."""
+    guest.run('dmesg -c >/dev/null; systemctl --no-block start pbsmap@said')
+    guest.run('for i in $(seq 80); do [ -s /run/pbsmap-said.dev ] && break; sleep 0.3; done', 40)
+    dev, said = guest.run('cat /run/pbsmap-said.dev').strip(), guest.run('dmesg')
+    guest.run(f'pbsmap unmap {dev}; systemctl stop pbsmap@said', 60)
+    assert dev.startswith('/dev/loop') and 'pbsmap' in said and 'without' not in said, said
