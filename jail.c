@@ -50,11 +50,16 @@ static int
 keep_caps(uint64_t caps)
 {
 	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	struct __user_cap_data_struct data[2] = {
-		{ (uint32_t)caps, (uint32_t)caps, 0 },
-		{ (uint32_t)(caps >> 32), (uint32_t)(caps >> 32), 0 },
-	};
+	struct __user_cap_data_struct data[2];
+	int i;
 
+	/* Less may be there: in a container, under a service manager. */
+	if (syscall(SYS_capget, &head, data) < 0)
+		return -errno;
+	for (i = 0; i < 2; i++, caps >>= 32) {
+		data[i].effective = data[i].permitted &= (uint32_t)caps;
+		data[i].inheritable = 0;
+	}
 	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 
