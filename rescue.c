@@ -155,6 +155,7 @@ walk(struct rescue *r, struct err *e)
 		if (rc == ASKED)
 			asked[depth++] = at;
 		if (rc == ASKED || rc == PASSED) {
+			e->text[0] = 0;	/* of what was tried before it was asked for */
 			at++;
 			continue;
 		}

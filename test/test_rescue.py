@@ -123,6 +123,7 @@ def test_restores_to_a_file(place, dialog):
     shown, status = d.end(out)
     assert status == DONE and 'restored' in shown and file_sum(out)[0] == SUMS['gpt2.img']
     words = command(shown)
+    assert 'pbsmap: ' not in shown                     # nor what was missing before it was asked for
     assert words[1:4] == ['restore', '--repository', STORE] and f"'{out}'" in shown and 'PBS_PASSWORD' not in shown
     same(place, words, out, SUMS['gpt2.img'])
 
