@@ -122,11 +122,19 @@ pbsmap_act()
 	return $status
 }
 
-# sysvinit's killall at shutdown spares who is named here; systemd spares by the name --storage-daemon gives.
+# sysvinit's killall at shutdown spares who is named here, all the processes of a mapping; systemd spares by the name
+# --storage-daemon gives.
 keep_from_killall()
 {
 	mkdir -p /run/sendsigs.omit.d
-	cat /run/pbs-loopdev/*.pid >/run/sendsigs.omit.d/pbsmap 2>/dev/null || :
+	for path in /proc/[0-9]*; do
+		name= words=
+		read -r name <"$path/comm" || :
+		read -r words <"$path/cmdline" || :
+		case $name,$words in
+		pbsmap*,@*)	echo "${path#/proc/}" ;;
+		esac
+	done 2>/dev/null >/run/sendsigs.omit.d/pbsmap
 }
 
 # After a restore. Returns to go on booting; 1: with a shell. The kernel is asked: an initramfs may have no other program for it.
