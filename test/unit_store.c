@@ -112,11 +112,14 @@ test_many(void)
 	static struct chunk_req r[500];
 	static uint8_t buf[500][512];
 	struct chunk_req *got;
+	struct snapshot snap;
 	struct source *src;
 	struct err e;
 	int i, dropped = 0;
 
 	check_int(store_open("test/golden/store", &src, &e), 0);
+	check_int(snapshot_parse("vm/100/2026-01-02T03:04:05Z", "", &snap, &e), 0);
+	check_int(src->ops->open(src, &snap, &e), 0);
 	for (i = 0; i < 500; i++) {
 		hex_decode(r[i].digest, 32,
 		    "522104b05eb2b3bc5b555c233e184077e2ec5209a36d243757720b2f2163fe92", 64);
