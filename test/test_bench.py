@@ -41,5 +41,5 @@ def test_rows_by_name(bench):
 
 def test_files(bench):
     got = json.loads(bench('--json', program='bench-files'))
-    assert got['files'] == 3125 and got['decode'] > 0 and len(got['rows']) == 17
+    assert got['files'] == 3125 and got['decode'] > 0 and len(got['rows']) == 18
     assert all(r['median'] > 0 for r in got['rows'] if r['unit'] != 'MiB')

@@ -1,13 +1,15 @@
 """File archives that lie: an error for what is damaged, one line in the log for each, the rest readable."""
 import contextlib
 import errno
+import io
 import os
 import random
 import signal
 import subprocess
+import tarfile
 
 import pytest
-from lib import DAMAGED, FAIL, PBSMAP, T1, place, wait_for  # noqa: F401
+from lib import DAMAGED, DONE, FAIL, PBSMAP, T1, place, wait_for  # noqa: F401
 from mkpxar import ACL_USER, PAYLOAD, QUOTA, XATTR, Archive, item, name_hash, tree
 from test_mount import mount, options, rechunk
 
@@ -326,6 +328,32 @@ def test_hostile(place, name):
                 fails(os.lstat, at / c.absent)
             assert (at / 'good').read_bytes() == b'good'
         assert wait_for(lambda: len(log()) == lines, 1), log()
+
+
+WHOLE = ('no_tree', 'hash_of_many')		# damage that no walk of the whole archive meets
+STARTED = ('data_elsewhere', 'data_of_another_size')		# a tar file's header is out before its data is looked at
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_hostile_without_a_mount(place, name):
+    """Listed, restored into a directory, written as tar: damage is told by the status, the rest is there."""
+    c = Case()
+    CASES[name](c)
+    store, out = put(place, c.data()).path, place.dir / 'out'
+    whole = sorted({'good', *c.seen})
+    r = place.run('list', '--recursive', *options(store), 'host/x', 'root.pxar', timeout=20)
+    assert sorted(r.stdout.splitlines()) == sorted({*whole, *c.unreadable, *c.no_xattrs})
+    assert r.returncode == (DONE if name in WHOLE or c.unreadable or c.no_xattrs else DAMAGED), r.stderr
+    status = DONE if name in WHOLE else DAMAGED
+    r = place.run('restore', *options(store), 'host/x', 'root.pxar', out, timeout=20)
+    assert r.returncode == status and names_in(out) == whole and (out / 'good').read_bytes() == b'good', r.stderr
+    assert (status == DONE) == (r.stderr == '')
+    p = subprocess.run([PBSMAP, 'restore', '--tar', *map(str, options(store)), 'host/x', 'root.pxar', '-'], env=place.env(),
+                       stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    assert p.returncode == status, p.stderr
+    with tarfile.open(fileobj=io.BytesIO(p.stdout)) as t:
+        assert sorted(t.getnames()) == sorted(['.', *whole, *(['bad'] if name in STARTED else [])])
+        assert t.extractfile('good').read() == b'good'
 
 
 def test_directories_in_each_other(place):
