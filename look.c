@@ -43,9 +43,8 @@ look_pid(struct look *k, const char *name)
 	fd = openat(k->dirfd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
-	n = read(fd, text, sizeof text - 1);
+	n = proc_read(fd, text, sizeof text);
 	if (n >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0) {
-		text[n] = '\0';
 		text[strcspn(text, "\n")] = '\0';
 		if (strspn(text, "0123456789") == strlen(text)) {
 			pid = strtol(text, NULL, 10);
@@ -149,7 +148,9 @@ look_owner(void *ctx, pid_t pid)
 {
 	const struct look *k = ctx;
 
-	return proc_is_mapper(pid) && proc_has_fuse(pid, k->connection) == 2 ? (int)pid : 0;
+	int rc = proc_is_mapper(pid);
+
+	return rc <= 0 ? rc : proc_has_fuse(pid, k->connection) == 2 ? (int)pid : 0;
 }
 
 static int
@@ -157,7 +158,9 @@ look_any(void *ctx, pid_t pid)
 {
 	const struct look *k = ctx;
 
-	return proc_is_mapper(pid) && proc_has_fuse(pid, k->connection);
+	int rc = proc_is_mapper(pid);
+
+	return rc <= 0 ? rc : proc_has_fuse(pid, k->connection);
 }
 
 /* No pid file: the official client writes it after it has mounted. A kernel
@@ -170,8 +173,11 @@ judge_nameless(struct look *k, struct run_entry *ent)
 	if (!k->is_mounted)
 		return k->is_young && ent->loop_nr < 0 ? RUN_STARTING : RUN_DEAD;
 	pid = proc_each(look_owner, k);
+	if (pid == 0)
+		pid = proc_each(look_any, k) ? -EAGAIN : 0;
+	/* No /proc: then nobody is there. */
 	if (pid <= 0)
-		return proc_each(look_any, k) > 0 ? RUN_STARTING : RUN_DEAD;
+		return pid == -EAGAIN ? RUN_STARTING : pid == 0 || pid == -ENOENT ? RUN_DEAD : RUN_UNKNOWN;
 	ent->pid = pid;
 	return ent->loop_nr >= 0 ? RUN_ALIVE : RUN_STARTING;
 }
@@ -191,12 +197,14 @@ look_other(void *ctx, const struct proc_mount *m)
 static enum run_state
 judge(struct look *k, struct run_entry *ent)
 {
-	int fuse;
+	int fuse, mapper;
 
 	if (ent->pid == 0)
 		return judge_nameless(k, ent);
-	if (ent->pid == getpid() || !proc_is_mapper(ent->pid))
+	if (ent->pid == getpid() || (mapper = proc_is_mapper(ent->pid)) == 0)
 		return RUN_DEAD;
+	if (mapper < 0)
+		return RUN_UNKNOWN;
 	fuse = proc_has_fuse(ent->pid, k->connection);
 	if (fuse && !k->is_mounted && proc_mounts(0, look_other, k) > 0)
 		return RUN_DEAD;

@@ -45,19 +45,11 @@ nap(int ms)
 static int
 read_line(const char *path, char *out, size_t cap)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-	int rc = 0;
+	ssize_t n = proc_text(path, out, cap);
 
-	if (fd < 0)
-		return -errno;
-	n = read(fd, out, cap - 1);
-	if (n < 0)
-		rc = -errno;
-	out[n < 0 ? 0 : n] = '\0';
-	out[strcspn(out, "\n")] = '\0';
-	close(fd);
-	return rc;
+	if (n >= 0)
+		out[strcspn(out, "\n")] = '\0';
+	return n < 0 ? (int)n : 0;
 }
 
 static int

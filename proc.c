@@ -24,19 +24,32 @@
 #define FUSE_MAJOR 10			/* /dev/fuse, whatever path it has */
 #define FUSE_MINOR 229
 
-/* Reads a small file as text; its length or a negative errno. */
-static ssize_t
-read_text(const char *path, char *out, size_t cap)
+ssize_t
+proc_read(int fd, char *out, size_t cap)
+{
+	ssize_t n = 1, len = 0;
+
+	while (n && (size_t)len < cap - 1) {
+		n = read(fd, out + len, cap - 1 - (size_t)len);
+		if (n < 0 && errno != EINTR) {
+			out[0] = '\0';
+			return -errno;
+		}
+		len += n > 0 ? n : 0;
+	}
+	out[len] = '\0';
+	return len;
+}
+
+ssize_t
+proc_text(const char *path, char *out, size_t cap)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
-	n = read(fd, out, cap - 1);
-	if (n < 0)
-		n = -errno;
-	out[n < 0 ? 0 : n] = '\0';
+	n = proc_read(fd, out, cap);
 	close(fd);
 	return n;
 }
@@ -171,7 +184,7 @@ proc_name(pid_t pid, char *out, size_t cap)
 	ssize_t n;
 
 	snprintf(path, sizeof path, "/proc/%ld/comm", (long)pid);
-	n = read_text(path, out, cap);
+	n = proc_text(path, out, cap);
 	if (n <= 0)
 		snprintf(out, cap, "?");
 	else if (out[n - 1] == '\n')	/* a name may hold others */
@@ -212,14 +225,17 @@ proc_is_mapper(pid_t pid)
 {
 	char path[64], text[4096];
 	const char *name, *state, *uid;
+	ssize_t n;
 
 	/* init never is one, and must not be signalled whatever a file says. */
 	if (pid <= 1)
 		return 0;
 	snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-	if (read_text(path, text, sizeof text) < 0) {
+	if ((n = proc_text(path, text, sizeof text)) < 0) {
 		/* No such process, unless there is no /proc at all. */
-		return access("/proc/self", F_OK) != 0 && is_alive(pid);
+		if (n == -ENOENT || n == -ESRCH)
+			return access("/proc/self", F_OK) != 0 && is_alive(pid);
+		return (int)n;
 	}
 	name = value_of(text, "Name");
 	state = value_of(text, "State");
@@ -247,7 +263,7 @@ is_fuse_fd(void *ctx, pid_t pid, const char *fd, const char *link)
 	    st.st_rdev != makedev(FUSE_MAJOR, FUSE_MINOR))
 		return 0;
 	snprintf(path, sizeof path, "/proc/%ld/fdinfo/%s", (long)pid, fd);
-	if (connection == 0 || read_text(path, text, sizeof text) < 0)
+	if (connection == 0 || proc_text(path, text, sizeof text) < 0)
 		return 1;
 	line = value_of(text, "fuse_connection");
 	if (line == NULL)
@@ -258,12 +274,12 @@ is_fuse_fd(void *ctx, pid_t pid, const char *fd, const char *link)
 int
 proc_has_fuse(pid_t pid, unsigned connection)
 {
-	/* No /proc, or no right to look: believed. A process that is gone has no descriptors. */
+	/* No /proc, or it cannot be looked at: believed. A process that is gone has no descriptors. */
 	int rc = proc_fds(pid, is_fuse_fd, &connection);
 
 	if (rc >= 0)
 		return rc;
-	return rc == -EACCES || rc == -EPERM || access("/proc/self", F_OK) != 0;
+	return (rc != -ENOENT && rc != -ESRCH) || access("/proc/self", F_OK) != 0;
 }
 
 int
@@ -301,7 +317,7 @@ is_gone(pid_t pid)
 	if (kill(pid, 0) != 0 && errno == ESRCH)
 		return 1;
 	snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
-	if (read_text(path, text, sizeof text) <= 0)
+	if (proc_text(path, text, sizeof text) <= 0)
 		return 0;
 	/* The name in parentheses may hold anything, parentheses too. */
 	p = strrchr(text, ')');

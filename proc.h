@@ -19,6 +19,10 @@ int proc_mounts(pid_t pid, int (*fn)(void *ctx, const struct proc_mount *m), voi
 int proc_each(int (*fn)(void *ctx, pid_t pid), void *ctx);
 int proc_fds(pid_t pid, int (*fn)(void *ctx, pid_t pid, const char *fd, const char *link), void *ctx);
 
+/* A small file as text, cut to cap - 1 bytes; its length or a negative errno. */
+ssize_t proc_read(int fd, char *out, size_t cap);
+ssize_t proc_text(const char *path, char *out, size_t cap);
+
 /* "MAJOR:MINOR", or with a blank between them: the first character behind it, or NULL. */
 char *proc_devno(const char *text, dev_t *dev);
 
@@ -26,7 +30,7 @@ char *proc_devno(const char *text, dev_t *dev);
 void proc_name(pid_t pid, char *out, size_t cap);
 
 /* Is it the process of a mapping: alive (no zombie), root's, called pbsmap or proxmox-backup-…? What
- * cannot be known without /proc is believed. */
+ * cannot be known without /proc is believed. A negative errno: /proc is there, and cannot be read. */
 int proc_is_mapper(pid_t pid);
 /* Does it hold /dev/fuse for this connection (minor number of the mount; 0: any)? 0: no; 1: it holds one,
  * or may not be looked at; 2: just this one (newer kernels tell). */

@@ -108,13 +108,13 @@ relay_spill(size_t len)
 }
 
 int
-relay_ready(const struct chan_ready *ready)
+relay_ready(const struct chan_ready *ready, struct err *e)
 {
 	struct chan_msg *m = question(CHAN_READY);
 	int rc, got = -1;
 
 	m->ready = *ready;
-	rc = ask(m, &got, NULL);
+	rc = ask(m, &got, e);
 	return rc < 0 ? rc : got < 0 ? -EPROTO : got;
 }
 

@@ -25,7 +25,7 @@ int relay_spill(size_t len);
 int relay_trust(const uint8_t fingerprint[32], const char *why, struct err *e);
 
 /* Publishes what *ready says: /dev/fuse's descriptor, or a negative errno: the monitor has said why. */
-int relay_ready(const struct chan_ready *ready);
+int relay_ready(const struct chan_ready *ready, struct err *e);
 /* Something that is no question. */
 void relay_tell(enum chan_kind kind);
 /* The worker's last word. */

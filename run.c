@@ -195,8 +195,11 @@ run_stop(int dirfd, const struct run_entry *ent, int sig, int timeout_ms, struct
 		return 0;
 	/* The number may have gone to another process before it was opened: look
 	 * again. From here on it cannot. */
-	if (!run_again(dirfd, &now) || now.pid != ent->pid || now.state == RUN_DEAD)
+	if (!run_again(dirfd, &now) || now.pid != ent->pid || now.state == RUN_DEAD ||
+	    (ent->state == RUN_LOST && now.state == RUN_ALIVE))
 		rc = 0;
+	else if (now.state == RUN_UNKNOWN)
+		rc = -EAGAIN;
 	else if ((rc = proc_signal(pidfd, ent->pid, sig)) == 0)
 		rc = proc_wait(pidfd, ent->pid, timeout_ms);
 	if (pidfd >= 0)
@@ -316,6 +319,8 @@ make_way(const struct look *k, const struct run_entry *ent, struct err *e)
 	case RUN_STARTING:
 		return err_set(e, ST_BUSY, -EEXIST, "already being mapped, by process %ld",
 		    (long)ent->pid);
+	case RUN_UNKNOWN:
+		return err_set(e, ST_BUSY, -EEXIST, "perhaps already mapped: /proc cannot be read");
 	case RUN_DEAD:
 		rc = clean(k, ent, e);
 		/* A device that is still held goes away by itself. */

@@ -18,6 +18,7 @@ enum run_state {
 	RUN_STARTING,			/* process lives, no device yet (young pid file) */
 	RUN_LOST,			/* process lives, has lost its loop device or FUSE connection */
 	RUN_DEAD,			/* process is gone: leftovers */
+	RUN_UNKNOWN,			/* /proc cannot be read: nothing is done to it */
 };
 
 struct run_entry {

@@ -182,7 +182,7 @@ serve_image(const struct opts *o, struct err *e)
 	int rc, fd = -1;
 
 	if ((rc = prepare(&s, &ready, e)) == 0 && (rc = start_image(&s, ready.size, e)) == 0 &&
-	    (rc = fd = relay_ready(&ready)) >= 0 && (rc = start_fuse(&s, fd, ready.size, e)) == 0)
+	    (rc = fd = relay_ready(&ready, e)) >= 0 && (rc = start_fuse(&s, fd, ready.size, e)) == 0)
 		serve(&s);
 	/* A thread that reads from a disk that hangs is not waited for: the process's end frees the rest. */
 	wipe(&s.snap.key, sizeof(s.snap.key));

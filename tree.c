@@ -123,7 +123,7 @@ serve_tree(const struct opts *o, struct err *e)
 
 	if ((rc = prepare(&t, e)) == 0) {
 		ready.time = t.view.snap.name.time;
-		if ((rc = fd = relay_ready(&ready)) >= 0 && (rc = fusedev_serve(&t.dev, fd, &pxfs_ops, t.fs, e)) == 0)
+		if ((rc = fd = relay_ready(&ready, e)) >= 0 && (rc = fusedev_serve(&t.dev, fd, &pxfs_ops, t.fs, e)) == 0)
 			serve(&t);
 	}
 	wipe(&t.view.snap.key, sizeof(t.view.snap.key));	/* the process's end frees the rest */

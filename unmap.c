@@ -39,6 +39,7 @@ struct table {
 
 static const char *const state_names[] = {
 	[RUN_ALIVE] = "alive", [RUN_STARTING] = "starting", [RUN_LOST] = "lost", [RUN_DEAD] = "dead",
+	[RUN_UNKNOWN] = "unknown",
 };
 
 /* All mappings; none when the directory was never made. NULL: *rc says why. table_free() it. */
@@ -208,7 +209,7 @@ tidy(struct table *t)
 		}
 		if (rc == 0 && ent->state == RUN_DEAD) {
 			rc = run_clean(t->dirfd, ent, &why);
-			if (rc == 0 || rc == -EBUSY)
+			if ((rc == 0 || rc == -EBUSY) && (!run_again(t->dirfd, ent) || ent->state == RUN_DEAD))
 				say("removed what was left of %s", plain(ent));
 		}
 		if (rc < 0)
@@ -346,7 +347,7 @@ end_process(const struct table *t, const struct run_entry *ent, int force, struc
 static int
 serves(void *ctx, pid_t pid)
 {
-	return proc_is_mapper(pid) && proc_has_fuse(pid, *(unsigned *)ctx) ? (int)pid : 0;
+	return proc_is_mapper(pid) != 0 && proc_has_fuse(pid, *(unsigned *)ctx) ? (int)pid : 0;
 }
 
 /* A device whose server is dead and whose mount is gone. -EEXIST: its server lives. */
@@ -391,8 +392,8 @@ undo(const struct table *t, const struct run_entry *ent, int force, struct err *
 		rc = 0;
 	if (rc < 0)
 		return rc;
-	if (ent->pid == 0 && run_again(t->dirfd, &left) && left.state != RUN_ALIVE)
-		return err_set(e, ST_FAIL, -EBUSY, "%s is being mapped by a process that cannot be "
+	if (run_again(t->dirfd, &left) && left.state != RUN_DEAD && (left.pid == ent->pid || ent->pid == 0))
+		return err_set(e, ST_FAIL, -EBUSY, "%s is still there, or being mapped by a process that cannot be "
 		    "told; try again", plain(ent));
 	if (ent->state == RUN_DEAD)
 		say("removed what was left of %s", plain(ent));
