@@ -17,7 +17,7 @@ from lib import BUSY, DONE, FAIL, IMAGES, KEYS, PBSMAP, RUN_DIR, SUMS, file_sum,
 pytestmark = [pytest.mark.root, pytest.mark.skipif('ASAN_OPTIONS' in os.environ, reason='sanitizers do not bear a tracer')]
 SEED = int(os.environ.get('SEED', random.randrange(1 << 32)))
 SAMPLE = 60
-SECONDS = 8				# a case
+SECONDS = 6				# a case
 
 ONCE_WRONG = (
     'local unmap fail open:/proc 69 24',	# a living process was taken for none: status 0, and all was still there
