@@ -181,7 +181,7 @@ static int
 is_ready(const struct opts *o, struct err *e)
 {
 	static struct chan_ready r = { .time = -5 };
-	int fd = relay_ready(&r);
+	int fd = relay_ready(&r, e);
 
 	(void)o;
 	return fd < 0 ? err_set(e, ST_BUSY, fd, "refused: %d", fd) : write(fd, "x", 1) == 1 ? err_set(e, ST_TRUST, -EIO, "written") : 0;
