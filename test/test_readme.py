@@ -67,7 +67,8 @@ def test_from_a_dead_machine_to_a_running_one(place):
             size = Store(GOLDEN / 'store').index('vm/100/2026-02-03T04:05:06Z', 'drive-scsi0.img.fidx').entries[-1][1]
             # As it was restored: a mount leaves its traces.
             script = script.replace(f'mount {part}', f'head -c {size} {disk} | sha256sum; '
-                                    f'losetup -o {2048 * 512} --sizelimit {24 << 20} {part} {place.dir}/sdb; mount {part}')
+                                    f'for i in 1 2 3 4 5; do losetup -o {2048 * 512} --sizelimit {24 << 20} {part} {place.dir}/sdb && break; sleep 1; done; '
+                                    f'mount {part}')
             r = subprocess.run(['sh', '-euxc', script], cwd=place.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
                                timeout=60, env=place.env(PATH=f'{place.dir}/bin:' + place.env()['PATH']))
             assert r.returncode == 0, r.stderr[-3000:]
